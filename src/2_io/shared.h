@@ -1,0 +1,37 @@
+/* The three small pages that the processes of one machine share: clock, counters, GCRA cells.
+ * The master makes them (memfd), workers map them. Nothing else is shared. */
+#ifndef TL_SHARED_H
+#define TL_SHARED_H
+
+#include "../0_base/buf.h"
+#include "../0_base/clock.h"
+
+enum metric {
+#define METRIC(name, kind, help) METRIC_##name,
+#include "../../tbl/metrics.def"
+#undef METRIC
+	METRIC_COUNT
+};
+
+#define SHARED_SLOTS 64		/* most workers on one machine */
+#define GCRA_CELLS (1 << 16)
+
+struct shared {
+	struct clock_page clock;
+	_Atomic int64_t counters[SHARED_SLOTS][METRIC_COUNT + 8];
+	_Atomic int64_t gcra[GCRA_CELLS];
+	_Atomic int64_t pid[SHARED_SLOTS];
+	_Atomic int64_t ready[SHARED_SLOTS];
+};
+
+int shared_make(void);			/* a descriptor to hand to children */
+void shared_map(int fd, int slot);	/* also makes the clock page current */
+struct shared *shared_get(void);	/* private memory until mapped */
+int shared_slot(void);
+
+void metric_add(enum metric metric, int64_t n);
+int64_t metric_sum(enum metric metric);
+void metric_write(struct buf *buf);	/* Prometheus text */
+void metric_slot_clear(int slot);	/* gauges of a dead worker */
+
+#endif

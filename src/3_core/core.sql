@@ -1,0 +1,90 @@
+-- Statements of the house itself: doors, keys, idempotency, jobs, events.
+
+-- name: door_tenant
+select user_id, client_mode, subscription_status, client_limits
+from tl_enter(:agency::uuid, :client::uuid, :issuer::text, :subject::text, :now::text, :request::text)
+
+-- name: door_system
+select tl_enter_system(:agency::text, :client::text, :now::text, :request::text)
+
+-- name: door_begin
+begin
+
+-- name: door_commit
+commit
+
+-- name: door_rollback
+rollback
+
+-- name: vault_select
+select sealed from vault where name = :name::text
+
+-- name: vault_upsert
+insert into vault (name, sealed) values (:name::text, :sealed::bytea)
+on conflict (name) do update set sealed = case when :keep::boolean then vault.sealed else excluded.sealed end
+
+-- name: user_first_sight
+select user_seen(:id::uuid, :agency::uuid, :client::uuid, :issuer::text, :subject::text, :email::text, :name::text,
+	:role::text, :now::text)
+
+-- name: idem_judge
+select state, status_code, body_sealed from idem_begin(:scope::uuid, :key::text, :fingerprint::bytea)
+
+-- name: idem_put
+insert into idempotency_keys (scope_id, key, agency_id, client_id, fingerprint, state, status_code, body_sealed,
+	lease_until, expires_at)
+values (:scope::uuid, :key::text, tl_agency(), tl_client(), :fingerprint::bytea, :state::text, :status::integer,
+	:body::bytea, tl_now() + :lease_ms::bigint * interval '1 ms', tl_now() + interval '7 days')
+on conflict (scope_id, key) do update set fingerprint = excluded.fingerprint, state = excluded.state,
+	status_code = excluded.status_code, body_sealed = excluded.body_sealed, lease_until = excluded.lease_until,
+	expires_at = excluded.expires_at, created_at = tl_now()
+
+-- name: idem_finish
+update idempotency_keys set state = 'done', status_code = :status::integer, body_sealed = :body::bytea
+where scope_id = :scope::uuid and key = :key::text and state = 'in_flight' and fingerprint = :fingerprint::bytea
+
+-- name: idem_forget
+delete from idempotency_keys where scope_id = :scope::uuid and key = :key::text and state = 'in_flight'
+	and fingerprint = :fingerprint::bytea
+
+-- name: idem_purge
+delete from idempotency_keys where (scope_id, key) in (select scope_id, key from idempotency_keys
+	where expires_at < tl_now() limit 1000)
+
+-- name: job_insert
+select job_add(:id::uuid, :queue::text, :kind::text, :payload::jsonb, :resource_type::text, :resource_id::uuid,
+	:run_at::timestamptz, :lease_ms::bigint, :dedupe::text)
+
+-- name: job_end
+select job_finish(:id::uuid, :generation::bigint, :status::text, :run_at::timestamptz, :payload::jsonb, :error::text)
+
+-- name: jobs_claim
+select id, agency_id, client_id, kind, payload, resource_type, resource_id, request_id, attempts, generation
+from job_claim(:most::integer, :share::integer, :lease_ms::bigint, :paused::text)
+
+-- name: job_mark
+select job_note(:id::uuid, :generation::bigint, :payload::jsonb)
+
+-- name: jobs_renew
+update jobs j set lease_until = tl_now() + :lease_ms::bigint * interval '1 ms'
+from unnest(:ids::uuid[], :generations::bigint[]) m (id, generation)
+where j.id = m.id and j.generation = m.generation and j.status = 'running'
+
+-- name: jobs_release
+update jobs j set status = 'queued', lease_until = null
+from unnest(:ids::uuid[], :generations::bigint[]) m (id, generation)
+where j.id = m.id and j.generation = m.generation and j.status = 'running'
+
+-- name: jobs_next_due
+select (select count(*) from jobs where status = 'queued' and run_at <= tl_now()) as due,
+	(select count(*) from jobs where status = 'running') as running,
+	(select min(run_at) from jobs where status = 'queued' and run_at > tl_now()) as next_at
+
+-- name: event_put
+select event_append(:id::uuid, :type::text, :resource_type::text, :resource_id::uuid, :data::jsonb) as seq
+
+-- name: clock_save
+insert into clock_state (frozen_us) values (:at_us::bigint) on conflict (one) do update set frozen_us = excluded.frozen_us
+
+-- name: ready_check
+select 1 as one

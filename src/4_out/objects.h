@@ -1,0 +1,15 @@
+/* The object store: S3 by SigV4, path style; the embedded store of this server speaks the same. */
+#ifndef TL_OBJECTS_H
+#define TL_OBJECTS_H
+
+#include "../0_base/fault.h"
+#include "../1_code/sigv4.h"
+
+enum fault objects_put(struct arena *arena, struct str key, struct str type, struct str bytes) MUST_CHECK;
+enum fault objects_get(struct arena *arena, struct str key, size_t most, struct str *ret_bytes) MUST_CHECK;
+enum fault objects_delete(struct arena *arena, struct str key) MUST_CHECK;	/* absent is OK */
+/* A URL that GETs `key` for `ttl_s` seconds of business time. */
+struct str objects_presign(struct arena *arena, const char *method, struct str key, int ttl_s);
+struct sigv4_key objects_key(struct arena *arena);	/* also what the embedded store accepts */
+
+#endif

@@ -1,0 +1,57 @@
+/* The voice provider, Ultravox (https://api.ultravox.ai, its own schema): what we ask of it and what
+ * its answers mean. Every function waits on the calling fiber and holds no transaction. */
+#ifndef TL_VOICE_PROVIDER_H
+#define TL_VOICE_PROVIDER_H
+
+#include "../0_base/fault.h"
+#include "../1_code/json.h"
+
+/* What an answer to something that must not happen twice tells (the table in docs/calls.md). */
+enum voice_verdict {
+	VOICE_ACCEPTED,
+	VOICE_NOT_ACCEPTED,	/* certainly not: connect failure, 429, 503; may be repeated */
+	VOICE_REFUSED,		/* other 4xx: final */
+	VOICE_FAILED,		/* 500: answered, so its own list is authoritative */
+	VOICE_AMBIGUOUS,	/* 502, 504, garbage, time-out, reset: may have been accepted */
+};
+
+struct voice_account {
+	struct str base_url, api_key;
+};
+
+struct voice_answer {
+	enum voice_verdict verdict;
+	int http_status, retry_after_s;	/* -1 = not said */
+	struct str id;			/* of the created object */
+	json_t *body;			/* NULL when there is none to read */
+	struct str problem;		/* for people, no secret */
+};
+
+void voice_account_default(struct voice_account *ret_account);
+
+/* POST a creation; `id_field` names the identifier in a 201. */
+struct voice_answer voice_create(struct arena *arena, const struct voice_account *account, const char *path,
+	struct str body, const char *id_field);
+/* GET, PATCH, PUT, DELETE: may be repeated freely. 404 is FAULT_NOT_FOUND, 425 FAULT_UNAVAILABLE,
+ * the rest that is not 2xx FAULT_PROVIDER_ERROR with details. */
+enum fault voice_call(struct arena *arena, const struct voice_account *account, const char *method, const char *path,
+	struct str body, json_t **ret_body) MUST_CHECK;
+
+/* By our reference in its metadata; *ret_call NULL = its list knows none. */
+enum fault voice_find_call(struct arena *arena, const struct voice_account *account, struct str reference,
+	json_t **ret_call) MUST_CHECK;
+enum fault voice_find_agent(struct arena *arena, const struct voice_account *account, struct str reference,
+	json_t **ret_agent) MUST_CHECK;
+/* All messages of a call, every page. */
+enum fault voice_messages(struct arena *arena, const struct voice_account *account, struct str call_id,
+	json_t **ret_array) MUST_CHECK;
+/* Audio bytes, a redirect followed without our key. NOT_FOUND while there is none. */
+enum fault voice_recording(struct arena *arena, const struct voice_account *account, struct str call_id,
+	struct str *ret_audio, struct str *ret_type) MUST_CHECK;
+/* Registers our one webhook, or repairs its URL and events. The secret is ours. */
+enum fault voice_webhook(struct arena *arena, const struct voice_account *account, struct str url, struct str secret) MUST_CHECK;
+
+/* "95.5s" to whole seconds, rounded up; -1 when unreadable (google.protobuf.Duration in JSON). */
+int64_t voice_duration_s(struct str text);
+
+#endif

@@ -1,0 +1,163 @@
+/* Fetches transcript and recording from the provider into our own store. A job may run twice: the
+ * object key is fixed by the call, so the second run writes the same object. */
+#include "calls.h"
+#include "artifacts.sql.h"
+#include "dial.h"
+#include "../../0_base/clock.h"
+#include "../../1_code/uuid.h"
+#include "../../3_core/events.h"
+#include "../../4_out/objects.h"
+#include <stdlib.h>
+
+#define DEADLINE_US (86400 * US_PER_S)
+
+struct artifact {
+	const char *kind, *event;
+	struct str provider_id;
+	int64_t ended_us, answered_us;
+	bool pending;
+};
+
+static enum fault load(struct job *job, struct artifact *ret)
+{
+	struct rows row;
+	struct tx tx;
+	tenant_read(&tx, job->arena, &job->scope);
+	TRY(artifacts_load(&tx, (struct artifacts_load){ .id = job->resource_id, .kind = str_of(ret->kind) }, &row));
+	ret->pending = row.count && str_is(pg_col(job->arena, &row, 0, "status"), "pending");
+	if (!ret->pending)
+		return OK;
+	ret->provider_id = pg_col(job->arena, &row, 0, "ultravox_call_id");
+	ret->answered_us = pg_time_us(&row, 0, "answered_at");
+	ret->ended_us = pg_time_us(&row, 0, "provider_ended_at");
+	return OK;
+}
+
+static enum fault store(struct job *job, const struct artifact *a, struct artifacts_store in, struct str data)
+{
+	struct rows stored;
+	struct tx tx;
+	in.id = job->resource_id;
+	in.kind = str_of(a->kind);
+	TRY(tenant_begin(&tx, job->arena, &job->scope));
+	TRY(artifacts_store(&tx, in, &stored));
+	job_done(job, &tx);
+	if (stored.count && data.p)
+		event_emit(&tx, a->event, "call", job->resource_id, data);
+	return tx_commit(&tx);
+}
+
+/* Not there yet: 10 s, doubling to 10 min, for a day; then there is none. */
+static enum fault later(struct job *job, const struct artifact *a)
+{
+	struct tx tx;
+	int64_t n = json_integer_value(json_object_get(job->payload, "n")), wait_s = 10;
+	if (clock_now_us() > a->ended_us + DEADLINE_US)
+		return store(job, a, (struct artifacts_store){ .status = STR("none") }, STR_NULL);
+	for (int64_t i = 0; i < n && wait_s < 600; i++)
+		wait_s *= 2;
+	TRY(tenant_begin(&tx, job->arena, &job->scope));
+	job_park(job, &tx, clock_now_us() + (wait_s > 600 ? 600 : wait_s) * US_PER_S,
+		str_format(job->arena, "{\"n\":%lld}", (long long)n + 1));
+	return tx_commit(&tx);
+}
+
+static const char *speaker_of(struct str role)
+{
+	return str_is(role, "MESSAGE_ROLE_AGENT") ? "agent" : str_is(role, "MESSAGE_ROLE_USER") ? "customer" : "tool";
+}
+
+static struct str items_of(struct arena *arena, const json_t *messages, int64_t answered_us, int64_t *ret_count)
+{
+	struct buf b = BUF_IN(arena, (size_t)6 << 20);
+	size_t i;
+	json_t *m;
+	*ret_count = 0;
+	buf_char(&b, '[');
+	json_array_foreach(messages, i, m) {
+		struct str text = json_text(m, "text"), start = json_text(m, "timespan.start");
+		char at[CLOCK_TEXT_BYTES];
+		double s = 0;
+		if (!text.n)
+			continue;
+		if (start.n)	/* "12.5s" */
+			s = strtod(start.p, NULL);
+		buf_text(&b, (*ret_count)++ ? ",{" : "{");
+		buf_format(&b, "\"speaker\":\"%s\",\"text\":", speaker_of(json_text(m, "role")));
+		buf_json(&b, text);
+		buf_format(&b, ",\"start_seconds\":%.3f,\"timestamp\":%.3f,\"at\":\"%s\"}", s, s,
+			clock_text(answered_us + (int64_t)(s * 1e6), at));
+	}
+	buf_char(&b, ']');
+	return buf_view(&b);
+}
+
+enum fault call_transcript(struct job *job)
+{
+	struct artifact a = { .kind = "transcript", .event = "call.transcript.ready" };
+	struct voice_account account;
+	json_t *messages;
+	int64_t count;
+	TRY(load(job, &a));
+	if (!a.pending)
+		return OK;
+	voice_account_default(&account);
+	enum fault fault = voice_messages(job->arena, &account, a.provider_id, &messages);
+	if (fault == FAULT_NOT_FOUND || fault == FAULT_UNAVAILABLE)
+		return later(job, &a);
+	TRY(fault);
+	struct str items = items_of(job->arena, messages, a.answered_us, &count);
+	return store(job, &a, (struct artifacts_store){ .status = STR("ready"), .items = items, .bytes = (int64_t)items.n },
+		str_format(job->arena, "{\"call_id\":\"%.*s\",\"items\":%lld}", STRF(job->resource_id), (long long)count));
+}
+
+static uint32_t little(const char *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+
+/* RIFF/WAVE: byte rate at 28, then chunks until "data". */
+static int64_t wav_ms(struct str audio)
+{
+	if (audio.n < 44 || memcmp(audio.p, "RIFF", 4) != 0 || memcmp(audio.p + 8, "WAVE", 4) != 0)
+		return -1;
+	uint32_t rate = little(audio.p + 28);
+	for (size_t at = 12; at + 8 <= audio.n && rate; ) {
+		uint32_t size = little(audio.p + at + 4);
+		if (memcmp(audio.p + at, "data", 4) == 0)
+			return (int64_t)(size > audio.n ? audio.n - at - 8 : size) * 1000 / rate;
+		at += 8 + (size_t)size + (size & 1);
+	}
+	return -1;
+}
+
+enum fault call_recording(struct job *job)
+{
+	struct artifact a = { .kind = "recording", .event = "call.recording.ready" };
+	struct voice_account account;
+	struct str audio, type;
+	TRY(load(job, &a));
+	if (!a.pending)
+		return OK;
+	voice_account_default(&account);
+	enum fault fault = voice_recording(job->arena, &account, a.provider_id, &audio, &type);
+	if (fault == FAULT_NOT_FOUND)
+		return later(job, &a);
+	TRY(fault);
+	int64_t ms = wav_ms(audio);
+	const char *format = ms >= 0 ? "wav" : "mp3";
+	struct str key = str_format(job->arena, "recordings/client_%.*s/%.*s.%s", STRF(job->scope.client_id),
+		STRF(job->resource_id), format);
+	TRY(objects_put(job->arena, key, ms >= 0 ? STR("audio/wav") : STR("audio/mpeg"), audio));
+	return store(job, &a, (struct artifacts_store){ .status = STR("ready"), .object_key = key, .format = str_of(format),
+			.bytes = (int64_t)audio.n, .duration_ms = ms < 0 ? 0 : ms },
+		str_format(job->arena, "{\"call_id\":\"%.*s\",\"format\":\"%s\",\"size_bytes\":%zu}", STRF(job->resource_id),
+			format, audio.n));
+}
+
+const struct job_kind calls_jobs[] = {
+	{ "call.dial", "q-campaign-dialer", call_dial, 20 },
+	{ "call.lookup", "q-campaign-dialer", call_lookup, 1000 },
+	{ "call.finish", "q-artifacts-sync", call_finish, 50 },
+	{ "call.watch", "q-artifacts-sync", call_watch, 1000 },
+	{ "call.transcript", "q-artifacts-sync", call_transcript, 20 },
+	{ "call.recording", "q-artifacts-sync", call_recording, 20 },
+	{ 0 },
+};

@@ -1,0 +1,9 @@
+/* Reading what happened. */
+#ifndef TL_INSIGHT_H
+#define TL_INSIGHT_H
+
+#include "../../3_core/route.h"
+
+extern const struct route insight_routes[];
+
+#endif
