@@ -191,6 +191,15 @@ void fiber_sleep_ms(int64_t ms)
 		fiber_park_ms(left);
 }
 
+void fiber_rest(void)
+{
+	if (running->background)
+		return;
+	running->background = true;
+	busy--;
+	metric_add(METRIC_fibers_busy, -1);
+}
+
 void fiber_bind(int delta) { if (running) running->bound += delta; }
 
 void fiber_may_wait(const char *what)

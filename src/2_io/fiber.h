@@ -28,6 +28,7 @@ struct fiber_queue {
 void fiber_queue_wait(struct fiber_queue *queue);
 bool fiber_queue_wake(struct fiber_queue *queue);	/* one; false when none waits */
 
+void fiber_rest(void);			/* the running fiber counts as background from now on */
 bool fiber_run_ready(void);		/* by the loop; true when any ran */
 int64_t fiber_busy(void);		/* live fibers that are not background */
 

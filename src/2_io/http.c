@@ -109,7 +109,7 @@ static void run_exchange(void *argument)
 	struct exchange *x = argument;
 	handle_request(&x->request);
 	x->finished = true;
-	if (x->request.status == 0)
+	if (x->request.status == 0 && !x->request.reply_break)
 		bug("a handler left no answer");
 	open_requests--;
 	if (x->gone) {
@@ -125,6 +125,8 @@ static enum MHD_Result send_answer(struct exchange *x)
 {
 	struct http_request *r = &x->request;
 	struct MHD_Response *answer;
+	if (r->reply_break)
+		return MHD_NO;
 	if (r->reply_fd >= 0) {
 		answer = MHD_create_response_from_fd_at_offset64((size_t)r->reply_length, r->reply_fd,
 			(uint64_t)r->reply_offset);

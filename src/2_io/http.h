@@ -25,6 +25,7 @@ struct http_request {
 	struct str reply_body;		/* in the arena */
 	int reply_fd;			/* >= 0: a file instead of reply_body; closed by the server */
 	int64_t reply_offset, reply_length;
+	bool reply_break;		/* answer nothing: the connection is cut (the sandbox's faults) */
 };
 
 /* First value of a header, name in lower case; STR_NULL when absent. */

@@ -82,3 +82,33 @@ enum fault pg_once_describe(struct pg_once *once, struct arena *arena, const cha
 	*ret_columns = buf_view(&b);
 	return OK;
 }
+
+static void conninfo_pair(struct buf *b, const char *key, const char *value)
+{
+	buf_format(b, "%s%s='", b->n ? " " : "", key);
+	for (; *value; value++) {
+		if (*value == '\'' || *value == '\\')
+			buf_char(b, '\\');
+		buf_char(b, *value);
+	}
+	buf_char(b, '\'');
+}
+
+struct str pg_once_conninfo(struct arena *arena, struct str base, const char *user, const char *password, const char *database,
+	const char *options)
+{
+	struct buf b = BUF_IN(arena, 8192);
+	char *error = NULL;
+	PQconninfoOption *all = PQconninfoParse(str_copy(arena, base).p, &error);
+	for (PQconninfoOption *o = all; o && o->keyword; o++) {
+		const char *value = strcmp(o->keyword, "user") == 0 && user ? user
+			: strcmp(o->keyword, "password") == 0 && user ? password
+			: strcmp(o->keyword, "dbname") == 0 && database ? database
+			: strcmp(o->keyword, "options") == 0 && options ? options : o->val;
+		if (value)
+			conninfo_pair(&b, o->keyword, value);
+	}
+	PQconninfoFree(all);
+	PQfreemem(error);
+	return buf_view(&b);
+}

@@ -21,6 +21,9 @@ int pg_once_columns(const struct pg_once *once);
 const char *pg_once_name(const struct pg_once *once, int column);
 const char *pg_once_cell(const struct pg_once *once, int row, int column);	/* NULL = null */
 unsigned pg_once_type(const struct pg_once *once, int column);
+/* A conninfo string from a URL or conninfo, with user, password and database replaced where not NULL. */
+struct str pg_once_conninfo(struct arena *arena, struct str base, const char *user, const char *password, const char *database,
+	const char *options);
 /* Columns of a statement without running it, '\n'-separated name:oid lines. */
 enum fault pg_once_describe(struct pg_once *once, struct arena *arena, const char *text, struct str *ret_columns) MUST_CHECK;
 

@@ -35,6 +35,13 @@ void shared_map(int fd, int slot)
 	clock_use(&page->clock);
 }
 
+void shared_unmap(void)
+{
+	munmap(page, sizeof *page);
+	page = &own;
+	my_slot = 0;
+}
+
 struct shared *shared_get(void) { return page; }
 int shared_slot(void) { return my_slot; }
 

@@ -26,6 +26,7 @@ struct shared {
 
 int shared_make(void);			/* a descriptor to hand to children */
 void shared_map(int fd, int slot);	/* also makes the clock page current */
+void shared_unmap(void);		/* back to private memory (the sandbox counts for itself) */
 struct shared *shared_get(void);	/* private memory until mapped */
 int shared_slot(void);
 

@@ -1,0 +1,31 @@
+/* The slices, one row each. */
+#include "product.h"
+#include "6_product/agents/agents.h"
+#include "6_product/billing/billing.h"
+#include "6_product/calls/calls.h"
+#include "6_product/identity/identity.h"
+#include "6_product/inbound/inbound.h"
+#include "6_product/insight/insight.h"
+#include "6_product/operations/operations.h"
+#include "6_product/webhooks/webhooks.h"
+#include "agents.sql.h"
+#include "artifacts.sql.h"
+#include "billing.sql.h"
+#include "calls.sql.h"
+#include "core.sql.h"
+#include "dial.sql.h"
+#include "identity.sql.h"
+#include "inbound.sql.h"
+#include "insight.sql.h"
+#include "operations.sql.h"
+#include "progress.sql.h"
+#include "webhooks.sql.h"
+
+/* The busiest first: the router reads them in this order. */
+const struct route *const product_routes[] = { calls_routes, agents_routes, identity_routes, webhooks_routes, inbound_routes,
+	billing_routes, insight_routes, operations_routes, store_routes, NULL };
+
+const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, webhooks_jobs, inbound_jobs, NULL };
+
+const struct sql *const *const product_sql[] = { core_sql, identity_sql, agents_sql, calls_sql, dial_sql, progress_sql,
+	artifacts_sql, webhooks_sql, inbound_sql, billing_sql, insight_sql, operations_sql, NULL };

@@ -1,0 +1,57 @@
+/* The provider sandbox: the outside world on one machine. Stateful, deterministic for its seed, on the
+ * virtual clock, keeps nothing on disk. Stands on floors 0 to 2 alone. */
+#ifndef TL_SANDBOX_H
+#define TL_SANDBOX_H
+
+#include "../0_base/map.h"
+#include "../1_code/json.h"
+#include "../2_io/http.h"
+
+/* Serves on `fd` until SIGTERM. */
+void sandbox_run(int fd, const char *public_url, bool test_clock, int64_t frozen_us);
+
+/* timers.c: things that happen at an instant of the virtual clock, in order. */
+void timer_at(int64_t at_us, void (*run)(void *), void *argument);
+void timer_run_due(int64_t until_us);	/* steps a test clock from instant to instant */
+int64_t timer_next(void);		/* 0 = none */
+
+/* post.c: signed deliveries to whoever registered. */
+struct webhook {
+	struct webhook *next;
+	json_t *object;			/* as the API shows it; NULL once deleted */
+};
+extern struct webhook *webhooks;
+void post_ultravox(const char *event, json_t *call);	/* a copy of `call` as it is now */
+void post_telnyx(struct str url, struct str form);
+struct str post_telnyx_key(struct arena *arena);	/* base64 of the raw public key */
+void post_chaos(int64_t duplicate, bool shuffle, double drop, int64_t seed);
+
+/* ultravox.c: the API. Answers when the path is its own. */
+bool ultravox_handle(struct http_request *request, struct str body);
+struct call {
+	struct call *next;
+	json_t *object;
+	struct str id, to, from, reference, callback;	/* long-lived */
+	int64_t created_us, recording_us;
+	const struct outcome *outcome;
+	int talk_s, sequence;
+	bool live, deleted;
+};
+extern struct call *calls_first;
+
+/* outcome.c: what a telephone number does. */
+struct outcome {
+	int ends;		/* last two digits; -1 = by chance */
+	const char *name;
+	int ring_s, talk_s;	/* until answered or given up; speaking */
+	const char *carrier;	/* TeXML status when it is not answered; NULL = answered */
+	const char *cause;
+	const char *tool;	/* called by the agent during the call */
+};
+const struct outcome *outcome_of(struct arena *arena, struct str number, int *ret_talk_s);
+void outcome_start(struct call *call);
+void outcome_hang_up(struct call *call, const char *reason);
+json_t *outcome_messages(const struct call *call);
+struct str outcome_recording(struct arena *arena, const struct call *call);	/* WAV, 8 kHz 16 bit mono */
+
+#endif

@@ -1,0 +1,348 @@
+/* Ultravox's API as far as Trunkline uses it: agents, calls, messages, recordings, webhooks, account.
+ * Answers carry every field that the provider's schema requires. */
+#include "sandbox.h"
+#include "../0_base/clock.h"
+#include "../1_code/url.h"
+#include "../1_code/uuid.h"
+#include "../2_io/fiber.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define HANG_MS 120000
+
+struct call *calls_first;
+static struct call **calls_last = &calls_first;
+static struct map calls, by_reference, agents, tries;
+static struct agent {
+	struct agent *next;
+	json_t *object;
+} *agents_first;
+
+static void answer(struct http_request *r, int status, const json_t *value)
+{
+	http_reply(r, status, "application/json", value ? json_dump(r->arena, value) : STR(""));
+}
+
+static void refuse(struct http_request *r, int status, const char *detail)
+{
+	http_reply(r, status, "application/json", str_format(r->arena, "{\"detail\":\"%s\"}", detail));
+}
+
+static struct str keep(struct str text)
+{
+	char *p = must_alloc(text.n + 1);
+	if (text.n)
+		memcpy(p, text.p, text.n);
+	return (struct str){ p, text.n };
+}
+
+static json_t *now_text(void)
+{
+	char at[CLOCK_TEXT_BYTES];
+	return json_string(clock_text_us(clock_now_us(), at));
+}
+
+/* {results, next, previous, total} of a list that is already in order; cursor is an offset. */
+static void page(struct http_request *r, json_t *all)
+{
+	int64_t from = 0, size = 100;
+	str_int(url_query(r->arena, r->query, "cursor"), &from);
+	str_int(url_query(r->arena, r->query, "pageSize"), &size);
+	size = size < 1 ? 1 : size > 100 ? 100 : size;
+	json_t *out = json_object(), *results = json_array();
+	for (int64_t i = from; i < from + size && i < (int64_t)json_array_size(all); i++)
+		json_array_append(results, json_array_get(all, (size_t)i));
+	bool more = from + size < (int64_t)json_array_size(all);
+	struct str next = str_format(r->arena, "http://%.*s%.*s?cursor=%lld&pageSize=%lld", STRF(http_header(r, "host")),
+		STRF(r->path), (long long)(from + size), (long long)size);
+	json_object_set_new(out, "results", results);
+	json_object_set_new(out, "next", more ? json_string(next.p) : json_null());
+	json_object_set_new(out, "previous", json_null());
+	json_object_set_new(out, "total", json_integer((json_int_t)json_array_size(all)));
+	answer(r, 200, out);
+	json_decref(out);
+	json_decref(all);
+}
+
+/* agents */
+
+static void agent_create(struct http_request *r, const json_t *in)
+{
+	struct str id = uuid_make(r->arena);
+	if (!json_text(in, "name").n || str_chars(json_text(in, "name")) > 64) {
+		refuse(r, 400, "name: must have 1..64 characters");
+		return;
+	}
+	struct agent *a = must_alloc(sizeof *a);
+	a->object = json_pack("{s:s,s:n,s:O,s:o,s:{s:i}}", "agentId", id.p, "publishedRevisionId", "name", json_object_get(in, "name"),
+		"created", now_text(), "statistics", "calls", 0);
+	json_t *template = json_object_get(in, "callTemplate");
+	if (template)
+		json_object_set(a->object, "callTemplate", template);
+	a->next = agents_first;
+	agents_first = a;
+	map_put(&agents, id, a);
+	answer(r, 201, a->object);
+}
+
+static void agent_one(struct http_request *r, struct str id, const json_t *in)
+{
+	struct agent *a = map_get(&agents, id);
+	if (!a) {
+		refuse(r, 404, "No Agent matches the given query.");
+	} else if (str_is(r->method, "DELETE")) {
+		map_put(&agents, id, NULL);
+		http_reply(r, 204, NULL, STR(""));
+	} else {
+		if (str_is(r->method, "PATCH") && json_object_get(in, "name"))
+			json_object_set(a->object, "name", json_object_get(in, "name"));
+		if (str_is(r->method, "PATCH") && json_object_get(in, "callTemplate"))
+			json_object_set(a->object, "callTemplate", json_object_get(in, "callTemplate"));
+		answer(r, 200, a->object);
+	}
+}
+
+static void agent_list(struct http_request *r)
+{
+	struct str search = url_query(r->arena, r->query, "search");
+	json_t *all = json_array();
+	for (struct agent *a = agents_first; a; a = a->next)
+		if (map_get(&agents, json_text(a->object, "agentId")) && (!search.n || strstr(json_text(a->object, "name").p, search.p)))
+			json_array_append(all, a->object);
+	page(r, all);
+}
+
+/* calls */
+
+static json_t *or_null(const json_t *in, const char *name)
+{
+	json_t *value = json_object_get(in, name);
+	return value ? json_incref(value) : json_null();
+}
+
+static json_t *call_object(struct http_request *r, const struct agent *agent, const json_t *in, struct str id)
+{
+	static const char *const nulls[] = { "clientVersion", "joined", "ended", "endReason", "billedDuration", "billedSideInputTokens",
+		"billedSideOutputTokens", "shortSummary", "summary", "sipDetails", "joinUrl" };
+	json_t *template = json_object_get(agent->object, "callTemplate"), *o = json_object(), *max = json_object_get(in, "maxDuration");
+	max = max ? max : json_object_get(template, "maxDuration");
+	(void)r;
+	json_object_set_new(o, "callId", json_string(id.p));
+	for (size_t i = 0; i < sizeof nulls / sizeof *nulls; i++)
+		json_object_set_new(o, nulls[i], json_null());
+	json_object_set_new(o, "created", now_text());
+	json_object_set_new(o, "billingStatus", json_string("BILLING_STATUS_PENDING"));
+	json_object_set_new(o, "firstSpeaker", json_string("FIRST_SPEAKER_USER"));
+	json_object_set_new(o, "firstSpeakerSettings", json_pack("{s:{}}", "user"));
+	json_object_set_new(o, "initialOutputMedium", json_string("MESSAGE_MEDIUM_VOICE"));
+	json_object_set_new(o, "joinTimeout", json_object_get(in, "joinTimeout") ? or_null(in, "joinTimeout") : json_string("30s"));
+	json_object_set_new(o, "maxDuration", max ? json_incref(max) : json_string("3600s"));
+	json_object_set_new(o, "medium", or_null(in, "medium"));
+	json_object_set_new(o, "model", json_object_get(template, "model") ? or_null(template, "model") : json_string("ultravox-v0.7"));
+	json_object_set_new(o, "recordingEnabled", json_boolean(json_is_true(json_object_get(in, "recordingEnabled"))));
+	json_object_set_new(o, "agent", json_pack("{s:O,s:O}", "agentId", json_object_get(agent->object, "agentId"), "name",
+		json_object_get(agent->object, "name")));
+	json_object_set(o, "agentId", json_object_get(agent->object, "agentId"));
+	json_object_set_new(o, "metadata", json_object_get(in, "metadata") ? or_null(in, "metadata") : json_object());
+	json_object_set_new(o, "experimentalSettings", json_object());
+	json_object_set_new(o, "initialState", json_object());
+	json_object_set_new(o, "requestContext", json_object());
+	return o;
+}
+
+static struct call *call_make(struct http_request *r, const struct agent *agent, const json_t *in)
+{
+	struct call *c = must_alloc(sizeof *c);
+	struct str id = uuid_make(r->arena);
+	c->object = call_object(r, agent, in, id);
+	c->id = keep(id);
+	c->to = keep(json_text(in, "medium.telnyx.outgoing.to"));
+	c->from = keep(json_text(in, "medium.telnyx.outgoing.from"));
+	c->callback = keep(json_text(in, "medium.telnyx.outgoing.additionalParams.StatusCallback"));
+	c->reference = keep(json_text(in, "metadata.trunkline_call_id"));
+	c->created_us = clock_now_us();
+	c->live = true;
+	c->outcome = outcome_of(r->arena, c->to, &c->talk_s);
+	*calls_last = c;
+	calls_last = &c->next;
+	map_put(&calls, c->id, c);
+	if (c->reference.n) {
+		struct call *older = map_get(&by_reference, c->reference);
+		if (!older)
+			map_put(&by_reference, c->reference, c);
+	}
+	return c;
+}
+
+/* How often this creation was tried: per reference, so that two calls to one number do not mix. */
+static long tries_of(struct http_request *r, const json_t *in)
+{
+	struct str key = json_text(in, "metadata.trunkline_call_id");
+	(void)r;
+	long n = (long)(intptr_t)map_get(&tries, key) + 1;
+	map_put(&tries, key, (void *)(intptr_t)n);
+	return n;
+}
+
+static void call_create(struct http_request *r, struct str agent_id, const json_t *in)
+{
+	struct agent *agent = map_get(&agents, agent_id);
+	struct str to = json_text(in, "medium.telnyx.outgoing.to");
+	bool special = to.n > 7 && memcmp(to.p + to.n - 7, "55501", 5) == 0;
+	int last = special ? (to.p[to.n - 2] - '0') * 10 + to.p[to.n - 1] - '0' : -1;
+	if (!agent) {
+		refuse(r, 404, "No Agent matches the given query.");
+		return;
+	}
+	if (!to.n && json_object_get(in, "medium")) {
+		refuse(r, 400, "medium: only telnyx with outgoing.to is known here");
+		return;
+	}
+	long n = last == 20 || last == 22 ? tries_of(r, in) : 0;
+	if (last == 20 && n <= 2) {
+		refuse(r, 500, "Internal server error");
+		return;
+	}
+	if (last == 22 && n == 1) {
+		http_reply_header(r, "Retry-After", STR("2"));
+		refuse(r, 429, "Request was throttled.");
+		return;
+	}
+	if (last == 23) {	/* hangs until the caller gives up; there is no call */
+		fiber_rest();
+		fiber_sleep_ms(HANG_MS);
+		r->reply_break = true;
+		return;
+	}
+	struct call *c = call_make(r, agent, in);
+	answer(r, 201, c->object);
+	outcome_start(c);
+	r->reply_break = last == 21;
+}
+
+static void call_list(struct http_request *r)
+{
+	struct str reference = url_query(r->arena, r->query, "metadata.trunkline_call_id");
+	json_t *all = json_array();
+	for (struct call *c = reference.p ? map_get(&by_reference, reference) : calls_first; c; c = reference.p ? NULL : c->next)
+		if (!c->deleted)
+			json_array_append(all, c->object);
+	page(r, all);
+}
+
+static void call_one(struct http_request *r, struct str id, struct str part, const json_t *in)
+{
+	struct call *c = map_get(&calls, id);
+	if (!c || c->deleted) {
+		refuse(r, 404, "No Call matches the given query.");
+	} else if (!part.n && str_is(r->method, "DELETE")) {
+		c->deleted = true;
+		http_reply(r, 204, NULL, STR(""));
+	} else if (!part.n) {
+		answer(r, 200, c->object);
+	} else if (str_is(part, "messages")) {
+		page(r, outcome_messages(c));
+	} else if (str_is(part, "recording")) {
+		bool there = !c->live && json_is_string(json_object_get(c->object, "joined")) && clock_now_us() >= c->recording_us &&
+			json_is_true(json_object_get(c->object, "recordingEnabled"));
+		if (there)
+			http_reply(r, 200, "audio/wav", outcome_recording(r->arena, c));
+		else
+			refuse(r, 404, "Not found.");
+	} else if (str_is(part, "send_data_message")) {
+		if (!c->live) {
+			refuse(r, 422, "The call is not active.");
+			return;
+		}
+		if (str_is(json_text(in, "type"), "hang_up"))
+			outcome_hang_up(c, "agent_hangup");
+		http_reply(r, 204, NULL, STR(""));
+	} else {
+		refuse(r, 404, "Not found.");
+	}
+}
+
+/* webhooks */
+
+static void webhook_create(struct http_request *r, const json_t *in)
+{
+	if (!json_text(in, "url").n || !json_array_size(json_object_get(in, "events"))) {
+		refuse(r, 400, "url and events are required");
+		return;
+	}
+	struct webhook *w = must_alloc(sizeof *w);
+	w->object = json_pack("{s:s,s:O,s:O,s:o,s:s,s:n,s:[],s:n}", "webhookId", uuid_make(r->arena).p, "url", json_object_get(in, "url"),
+		"events", json_object_get(in, "events"), "created", now_text(), "status", "normal", "lastStatusChange", "recentFailures",
+		"agentId");
+	json_t *secrets = json_object_get(in, "secrets");
+	json_object_set_new(w->object, "secrets", json_array_size(secrets) ? json_incref(secrets)
+		: json_pack("[s]", uuid_make(r->arena).p));
+	w->next = webhooks;
+	webhooks = w;
+	answer(r, 201, w->object);
+}
+
+static void webhook_one(struct http_request *r, struct str id, const json_t *in)
+{
+	static const char *const fields[] = { "url", "events", "secrets" };
+	for (struct webhook **p = &webhooks; *p; p = &(*p)->next) {
+		struct webhook *w = *p;
+		if (!str_eq(json_text(w->object, "webhookId"), id))
+			continue;
+		if (str_is(r->method, "DELETE")) {
+			*p = w->next;
+			http_reply(r, 204, NULL, STR(""));
+			return;
+		}
+		for (int i = 0; i < 3 && !str_is(r->method, "GET"); i++)
+			if (json_object_get(in, fields[i]))
+				json_object_set(w->object, fields[i], json_object_get(in, fields[i]));
+		answer(r, 200, w->object);
+		return;
+	}
+	refuse(r, 404, "No Webhook matches the given query.");
+}
+
+static void webhook_list(struct http_request *r)
+{
+	json_t *all = json_array();
+	for (struct webhook *w = webhooks; w; w = w->next)
+		json_array_append(all, w->object);
+	page(r, all);
+}
+
+bool ultravox_handle(struct http_request *r, struct str body)
+{
+	struct str rest = r->path;
+	json_t *in = NULL;
+	if (!str_starts(rest, "/api/"))
+		return false;
+	if (!http_header(r, "x-api-key").n) {
+		refuse(r, 401, "Authentication credentials were not provided.");
+		return true;
+	}
+	if (body.n && json_read(r->arena, body, &in) != OK) {
+		refuse(r, 400, "JSON parse error");
+		return true;
+	}
+	rest = str_from(rest, 5);
+	struct str area = str_cut(&rest, '/'), id = str_cut(&rest, '/'), part = rest;
+	bool post = str_is(r->method, "POST");
+	if (str_is(area, "agents") && !id.n)
+		post ? agent_create(r, in) : agent_list(r);
+	else if (str_is(area, "agents") && str_is(part, "calls") && post)
+		call_create(r, id, in);
+	else if (str_is(area, "agents") && !part.n)
+		agent_one(r, id, in);
+	else if (str_is(area, "calls") && !id.n && !post)
+		call_list(r);
+	else if (str_is(area, "calls") && id.n)
+		call_one(r, id, part, in);
+	else if (str_is(area, "webhooks") && !id.n)
+		post ? webhook_create(r, in) : webhook_list(r);
+	else if (str_is(area, "webhooks"))
+		webhook_one(r, id, in);
+	else
+		refuse(r, 404, "Not found.");
+	return true;
+}
