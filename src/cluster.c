@@ -164,7 +164,7 @@ static void make_cluster(const char *folder, const char *log)
 	int status = 0;
 	pid_t pid = run(SIGKILL, log, argv);
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		die("initdb failed; see %s", log);
+		die("initdb failed; see %s%s", log, geteuid() == 0 ? " (the user postgres must be able to reach the data folder)" : "");
 }
 
 /* A postmaster left by a killed server holds the folder: ask it to stop, then insist. */

@@ -71,9 +71,12 @@ static const struct {
 	{ "client", "usage: trunkline client create --name NAME --email EMAIL [--data DIR] [--agency NAME|UUID] [--credits N]\n"
 		"                               [--limits JSON] [--mode live|test]\n\nPrints the row as JSON.\n"
 		"limits: {\"requests_per_second\":500,\"burst\":1000,\"concurrent_calls\":10}\n" },
-	{ "listen", "usage: trunkline listen [--port N] --secret whsec_...\n\nReceives webhooks on 127.0.0.1 (port 9000), prints the body of each that verifies.\n" },
-	{ "migrate", "usage: trunkline migrate up|down|status [--data DIR] [--to VERSION]\n\ndown undoes versions from the newest to --to (default: the newest alone).\n" },
-	{ "sandbox", "usage: trunkline sandbox [--listen HOST:PORT] [--test-clock]\n\nRuns the provider sandbox alone; name it with `serve --sandbox URL`. Control: /_sandbox/*.\n" },
+	{ "listen", "usage: trunkline listen [--port N] --secret whsec_...\n\n"
+		"Receives webhooks on 127.0.0.1 (port 9000), prints the body of each that verifies.\n" },
+	{ "migrate", "usage: trunkline migrate up|down|status [--data DIR] [--to VERSION]\n\n"
+		"down undoes versions from the newest to --to (default: the newest alone).\n" },
+	{ "sandbox", "usage: trunkline sandbox [--listen HOST:PORT] [--test-clock]\n\n"
+		"Runs the provider sandbox alone; name it with `serve --sandbox URL`. Control: /_sandbox/*.\n" },
 	{ "openapi", "usage: trunkline openapi\n\nPrints OpenAPI 3.1.\n" },
 	{ "check", "usage: trunkline check [--data DIR]\n\nPrepares every statement and compares columns with shapes.\n" },
 	{ "version", "usage: trunkline version\n" },
@@ -159,7 +162,8 @@ static int run_sandbox(const struct arguments *a)
 {
 	char host[256];
 	int port;
-	struct str listen = a->child ? config.sandbox_listen : str_is(config.listen, "127.0.0.1:8080") ? STR("127.0.0.1:8081") : config.listen;
+	bool default_port = str_is(config.listen, "127.0.0.1:8080");
+	struct str listen = a->child ? config.sandbox_listen : default_port ? STR("127.0.0.1:8081") : config.listen;
 	int64_t frozen_us = 0;
 	if (!split_host_port(listen, host, sizeof host, &port))
 		die("--listen takes HOST:PORT");

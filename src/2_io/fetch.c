@@ -18,6 +18,7 @@ struct transfer {
 	struct fiber *fiber;
 	struct buf answer;
 	struct arena *arena;
+	size_t sent;
 	CURLcode result;
 	bool done, over;
 };
@@ -113,6 +114,17 @@ static void fetch_start(void)
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 256L);
 }
 
+/* The body goes out by a reader that cannot be rewound: curl would otherwise repeat a request by itself
+ * when a pooled connection breaks before the first byte of an answer, which places a call twice. */
+static size_t on_send(char *out, size_t size, size_t n, void *user)
+{
+	struct transfer *t = user;
+	size_t left = t->fetch->body.n - t->sent, part = size * n < left ? size * n : left;
+	memcpy(out, t->fetch->body.p + t->sent, part);
+	t->sent += part;
+	return part;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *user)
 {
 	struct transfer *t = user;
@@ -187,13 +199,15 @@ static void set_options(CURL *easy, struct transfer *t, const struct fetch *f, s
 	struct curl_slist *connect_to, int64_t left_ms)
 {
 	curl_easy_setopt(easy, CURLOPT_URL, str_copy(t->arena, f->url).p);
-	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, f->method);
 	if (strcmp(f->method, "HEAD") == 0)
 		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
 	if (f->body.p) {
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, f->body.p);
+		curl_easy_setopt(easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_send);
+		curl_easy_setopt(easy, CURLOPT_READDATA, t);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)f->body.n);
 	}
+	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, f->method);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(easy, CURLOPT_CONNECT_TO, connect_to);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)left_ms);

@@ -121,8 +121,9 @@ static void end(struct call *c, const char *reason)
 		c->talk_s = (int)((now_us - joined_us) / US_PER_S);
 	set_time(c, "ended", now_us);
 	json_object_set_new(c->object, "endReason", json_string(reason));
-	json_object_set_new(c->object, "shortSummary", joined.n ? json_string("The caller asked about opening hours and was answered.") : json_null());
-	json_object_set_new(c->object, "summary", joined.n ? json_string("The caller asked about opening hours and was answered.") : json_null());
+	json_t *summary = joined.n ? json_string("The caller asked about opening hours and was answered.") : json_null();
+	json_object_set(c->object, "shortSummary", summary);
+	json_object_set_new(c->object, "summary", summary);
 	c->recording_us = now_us + (ends(c->to) == 33 ? 600 : 0) * US_PER_S;
 	tell(c, "call.ended");
 	timer_at(now_us + 2 * US_PER_S, bill, c);

@@ -97,8 +97,9 @@ static void control_calls(struct http_request *r)
 	for (struct call *c = calls_first; c; c = c->next) {
 		const json_t *o = c->object;
 		buf_text(&b, b.n > 1 ? ",\n" : "");
-		buf_format(&b, "{\"id\":\"%.*s\",\"to\":\"%.*s\",\"outcome\":\"%s\",\"metadata\":%.*s,\"created\":", STRF(c->id), STRF(c->to),
-			c->outcome->name, STRF(json_dump(r->arena, json_object_get(o, "metadata"))));
+		struct str metadata = json_dump(r->arena, json_object_get(o, "metadata"));
+		buf_format(&b, "{\"id\":\"%.*s\",\"to\":\"%.*s\",\"outcome\":\"%s\",\"metadata\":%.*s,\"created\":", STRF(c->id),
+			STRF(c->to), c->outcome->name, STRF(metadata));
 		static const char *const fields[][2] = { { "", "created" }, { ",\"joined\":", "joined" }, { ",\"ended\":", "ended" },
 			{ ",\"reason\":", "endReason" }, { ",\"billed\":", "billedDuration" } };
 		for (int i = 0; i < 5; i++) {
@@ -124,13 +125,16 @@ static void control_faults(struct http_request *r, const json_t *in)
 	for (int i = 0; i < 5; i++)
 		known |= str_is(mode, modes[i]);
 	if (!match.n || !known) {
-		http_reply(r, 422, "application/json", STR("{\"detail\":\"match and mode (status, delay, drop_before, drop_after, garbage) are required\"}"));
+		http_reply(r, 422, "application/json", STR("{\"detail\":\"match is required, and mode: status, delay, "
+			"drop_before, drop_after or garbage\"}"));
 		return;
 	}
 	struct fault_rule *f = must_alloc(sizeof *f);
 	json_t *status = json_object_get(in, "status"), *times = json_object_get(in, "times");
-	*f = (struct fault_rule){ .match = strdup(match.p), .status = json_is_integer(status) ? (int)json_integer_value(status) : 500,
-		.left = json_is_integer(times) ? (int)json_integer_value(times) : 1, .delay_ms = json_integer_value(json_object_get(in, "delay_ms")) };
+	*f = (struct fault_rule){ .match = strdup(match.p),
+		.status = json_is_integer(status) ? (int)json_integer_value(status) : 500,
+		.left = json_is_integer(times) ? (int)json_integer_value(times) : 1,
+		.delay_ms = json_integer_value(json_object_get(in, "delay_ms")) };
 	snprintf(f->mode, sizeof f->mode, "%.*s", STRF(mode));
 	struct fault_rule **last = &rules;
 	while (*last)

@@ -7,7 +7,7 @@ with old as (
 	update calls c set status = :status::text, outcome = coalesce(:outcome::text, c.outcome), updated_at = tl_now(),
 		ended_at = case when call_rank(:status) = 4 then coalesce(c.provider_ended_at, c.ended_at, tl_now()) else c.ended_at end,
 		duration_seconds = case when call_rank(:status) = 4 and c.answered_at is not null
-			then greatest(0, ceil(extract(epoch from coalesce(c.provider_ended_at, tl_now()) - c.answered_at)))::integer
+			then greatest(0, round(extract(epoch from coalesce(c.provider_ended_at, tl_now()) - c.answered_at)))::integer
 			else c.duration_seconds end
 	from old where c.id = old.id
 		and (call_rank(:status) > call_rank(old.status) or (old.status = 'dialing' and :status = 'unknown')

@@ -123,8 +123,8 @@ static enum fault telnyx_verify(struct req *req, struct incoming *in)
 	if (!fresh(at_s * US_PER_S))
 		return refuse("stale");
 	if (config.telnyx_hmac_secret.n) {
-		struct str want = sign_hmac(req->arena, config.telnyx_hmac_secret, str_format(req->arena, "%.*s.%.*s", STRF(stamp), STRF(in->body)));
-		struct str given;
+		struct str given, dotted = str_format(req->arena, "%.*s.%.*s", STRF(stamp), STRF(in->body));
+		struct str want = sign_hmac(req->arena, config.telnyx_hmac_secret, dotted);
 		if (!hex_read(req->arena, http_header(req->http, "x-telnyx-signature"), &given) || !sign_same(given, want))
 			return refuse("hmac");
 	}
