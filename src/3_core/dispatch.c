@@ -21,7 +21,14 @@
 static const struct route *const *route_lists;
 static bool draining;
 
-void dispatch_open(const struct route *const *lists) { route_lists = lists; }
+static void learn_limits(const struct tx *tx);
+
+void dispatch_open(const struct route *const *lists)
+{
+	route_lists = lists;
+	tenant_on_enter(learn_limits);
+}
+
 const struct route *const *dispatch_routes(void) { return route_lists; }
 void dispatch_drain(void) { draining = true; }
 bool dispatch_draining(void) { return draining; }
@@ -179,18 +186,18 @@ static enum fault charge_client(struct req *req)
 }
 
 /* The door tells the client's limits with its first answer; the next request uses them. */
-static void learn_limits(struct req *req, const struct rows *entered)
+static void learn_limits(const struct tx *tx)
 {
 	json_t *limits;
-	if (!entered->count || !req->scope.client_id.p)
+	if (!tx->scope.client_id.p || !tx->scope.subject.p)
 		return;
-	struct str text = pg_col(req->arena, entered, 0, "client_limits");
-	if (text.n <= 2 || json_read(req->arena, text, &limits) != OK)
+	struct str text = pg_col(tx->arena, &tx->entered, 0, "client_limits");
+	if (text.n <= 2 || json_read(tx->arena, text, &limits) != OK)
 		return;
 	json_int_t rate = json_integer_value(json_object_get(limits, "requests_per_second"));
 	json_int_t burst = json_integer_value(json_object_get(limits, "burst"));
 	if (rate > 0)
-		limit_learn(req->scope.client_id, rate, burst > 0 ? burst : 2 * rate);
+		limit_learn(tx->scope.client_id, rate, burst > 0 ? burst : 2 * rate);
 }
 
 static enum fault take_idempotency_key(struct req *req)
@@ -272,7 +279,6 @@ static enum fault run_handler(struct req *req)
 				return fault;
 		}
 		fault = req->route->handle(req);
-		learn_limits(req, &req->tx.entered);
 		tx_abort(&req->tx);
 		if (fault == FAULT_UNSEEN_USER)
 			fault = auth_first_sight(req);

@@ -7,6 +7,7 @@
 static struct pg_pool *pools[3];
 static const struct sql *all_statements[512];
 static void (*wake_jobs)(void);
+static void (*hear_enter)(const struct tx *);
 
 void tenant_open(const char *client_door, const char *agency_door, const char *system_door,
 	const struct sql *const *const *lists, int write_connections)
@@ -23,6 +24,7 @@ void tenant_open(const char *client_door, const char *agency_door, const char *s
 }
 
 const struct sql *const *tenant_statements(void) { return all_statements; }
+void tenant_on_enter(void (*hear)(const struct tx *)) { hear_enter = hear; }
 void tenant_on_jobs(void (*wake)(void)) { wake_jobs = wake; }
 
 struct str tx_text(struct tx *tx, struct str value)
@@ -110,6 +112,8 @@ enum fault tx_run(struct tx *tx, const struct pg_step *step)
 			tx_abort(tx);
 			return fault;
 		}
+		if (tx->entered.count && hear_enter && pg_round_trips(tx->conn) == 1)
+			hear_enter(tx);
 		if (tx->first_answer) {
 			enum fault (*check)(void *) = tx->first_answer;
 			tx->first_answer = NULL;
@@ -122,7 +126,10 @@ enum fault tx_run(struct tx *tx, const struct pg_step *step)
 	all[1 + tx->queued] = *step;
 	size_t n = tx->queued + 2;
 	tx->queued = 0;
-	return pg_segment(pools[tx->door], tx->arena, all, n);
+	TRY(pg_segment(pools[tx->door], tx->arena, all, n));
+	if (tx->entered.count && hear_enter)
+		hear_enter(tx);
+	return OK;
 }
 
 enum fault tx_commit(struct tx *tx)

@@ -52,6 +52,8 @@ void tenant_open(const char *client_door, const char *agency_door, const char *s
 	const struct sql *const *const *statement_lists, int write_connections);
 const struct sql *const *tenant_statements(void);
 
+/* Called when a door has opened, with what it told in tx->entered. */
+void tenant_on_enter(void (*hear)(const struct tx *tx));
 void tenant_on_jobs(void (*wake)(void));	/* called after a commit that made jobs */
 
 #endif

@@ -14,6 +14,7 @@
 #define BODY_BYTES ((size_t)16 << 20)
 #define LOG_BYTES ((size_t)64 << 20)
 #define TICK_MS 5
+#define HANG_MS 120000
 
 struct entry {
 	struct entry *next;
@@ -207,6 +208,7 @@ static struct fault_rule *rule_for(struct http_request *r)
 static void handle(struct http_request *r)
 {
 	struct str body;
+	bool hang = false;
 	if (http_read_body(r, BODY_BYTES, &body) != OK) {
 		http_reply(r, 413, "application/json", STR("{\"detail\":\"too large\"}"));
 		return;
@@ -224,13 +226,18 @@ static void handle(struct http_request *r)
 		http_reply(r, f->status, "application/json", STR("{\"detail\":\"a planted fault\"}"));
 	else if (f && strcmp(f->mode, "drop_before") == 0)
 		r->reply_break = true;
-	else if (!ultravox_handle(r, body))
+	else if (!ultravox_handle(r, body, &hang))
 		http_reply(r, 404, "application/json", STR("{\"detail\":\"Not found.\"}"));
 	if (f && strcmp(f->mode, "drop_after") == 0)
 		r->reply_break = true;
 	if (f && strcmp(f->mode, "garbage") == 0)
 		r->reply_body = STR("<html>502 Bad Gateway {\"callId\":");
+	r->reply_break |= hang;
 	remember(r, body);
+	if (hang) {
+		fiber_rest();
+		fiber_sleep_ms(HANG_MS);
+	}
 }
 
 static void tick(void)

@@ -26,8 +26,9 @@ void post_telnyx(struct str url, struct str form);
 struct str post_telnyx_key(struct arena *arena);	/* base64 of the raw public key */
 void post_chaos(int64_t duplicate, bool shuffle, double drop, int64_t seed);
 
-/* ultravox.c: the API. Answers when the path is its own. */
-bool ultravox_handle(struct http_request *request, struct str body);
+/* ultravox.c: the API. Answers when the path is its own; *ret_hang instead of an answer when it should
+ * never come. */
+bool ultravox_handle(struct http_request *request, struct str body, bool *ret_hang);
 struct call {
 	struct call *next;
 	json_t *object;

@@ -4,11 +4,8 @@
 #include "../0_base/clock.h"
 #include "../1_code/url.h"
 #include "../1_code/uuid.h"
-#include "../2_io/fiber.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-#define HANG_MS 120000
 
 struct call *calls_first;
 static struct call **calls_last = &calls_first;
@@ -184,7 +181,7 @@ static long tries_of(struct http_request *r, const json_t *in)
 	return n;
 }
 
-static void call_create(struct http_request *r, struct str agent_id, const json_t *in)
+static void call_create(struct http_request *r, struct str agent_id, const json_t *in, bool *ret_hang)
 {
 	struct agent *agent = map_get(&agents, agent_id);
 	struct str to = json_text(in, "medium.telnyx.outgoing.to");
@@ -209,9 +206,7 @@ static void call_create(struct http_request *r, struct str agent_id, const json_
 		return;
 	}
 	if (last == 23) {	/* hangs until the caller gives up; there is no call */
-		fiber_rest();
-		fiber_sleep_ms(HANG_MS);
-		r->reply_break = true;
+		*ret_hang = true;
 		return;
 	}
 	struct call *c = call_make(r, agent, in);
@@ -311,7 +306,7 @@ static void webhook_list(struct http_request *r)
 	page(r, all);
 }
 
-bool ultravox_handle(struct http_request *r, struct str body)
+bool ultravox_handle(struct http_request *r, struct str body, bool *ret_hang)
 {
 	struct str rest = r->path;
 	json_t *in = NULL;
@@ -331,7 +326,7 @@ bool ultravox_handle(struct http_request *r, struct str body)
 	if (str_is(area, "agents") && !id.n)
 		post ? agent_create(r, in) : agent_list(r);
 	else if (str_is(area, "agents") && str_is(part, "calls") && post)
-		call_create(r, id, in);
+		call_create(r, id, in, ret_hang);
 	else if (str_is(area, "agents") && !part.n)
 		agent_one(r, id, in);
 	else if (str_is(area, "calls") && !id.n && !post)

@@ -202,7 +202,7 @@ def folder():
 
 @pytest.fixture(scope="session")
 def server(folder):
-    running = Server(folder / "data", "--workers", "2")
+    running = Server(folder / "data", "--workers", "2", "--set", "provider_timeout_ms=2500")
     yield running
     ledger_is_right(running)
     assert running.stop() == 0
