@@ -286,11 +286,13 @@ $$;
 
 -- Takes a slot and writes the intent to dial, or says why not: dial, full, gone.
 -- Slots are counted from rows; one advisory lock an agency keeps two takers from counting the same one.
-create function call_intend(p_call uuid, p_client_most integer, p_agency_most integer)
-returns table (verdict text, current integer) language plpgsql security definer as $$
+create function call_intend(p_call uuid) returns table (verdict text, current integer)
+language plpgsql security definer as $$
 declare
 	c calls;
 	of_agency integer;
+	client_most integer := 10;
+	agency_most integer := 50;
 begin
 	perform pg_advisory_xact_lock(hashtextextended('slots:' || tl_agency()::text, 0));
 	select * into c from calls where id = p_call and client_id = tl_client() for update;
@@ -303,7 +305,10 @@ begin
 		and k.status in ('dialing', 'unknown', 'ringing', 'in_progress');
 	select count(*) into of_agency from calls k where k.agency_id = tl_agency()
 		and k.status in ('dialing', 'unknown', 'ringing', 'in_progress');
-	verdict := case when current >= p_client_most or of_agency >= p_agency_most then 'full' else 'dial' end;
+	select coalesce((k.limits ->> 'concurrent_calls')::integer, client_most),
+			coalesce((g.limits ->> 'concurrent_calls')::integer, agency_most) into client_most, agency_most
+		from clients k join agencies g on g.id = k.agency_id where k.id = tl_client();
+	verdict := case when current >= client_most or of_agency >= agency_most then 'full' else 'dial' end;
 	if verdict = 'dial' then
 		update calls set status = 'dialing', intended_at = tl_now(), updated_at = tl_now() where id = p_call;
 		insert into call_transitions (agency_id, client_id, call_id, seq, from_status, to_status, source)

@@ -132,7 +132,8 @@ def test_credentials(server, client):
     refused(pyjwt.encode(claims, None, "none"), "malformed")
     refused(pyjwt.encode(claims, None, "none") + "AAAA", "signature")
     keys = server.http.get("/.well-known/jwks.json").json()
-    assert pyjwt.decode(client.token, pyjwt.PyJWK(keys["keys"][0]).key, ["EdDSA"], audience="trunkline")["sub"] == claims["sub"]
+    assert pyjwt.decode(client.token, pyjwt.PyJWK(keys["keys"][0]).key, ["EdDSA"], audience="trunkline",
+                          options={"verify_iat": False, "verify_exp": False})["sub"] == claims["sub"]
     short = server.command("token", "--role", "client_admin", "--agency", client.agency, "--client", client.id, "--ttl", "5")
     assert client.request("GET", "/auth/me", token=short).status_code == 200
     server.advance(70)

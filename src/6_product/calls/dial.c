@@ -169,9 +169,7 @@ static enum fault intend(struct dialing *d, bool *ret_go)
 	TRY(tenant_begin(&tx, a, &d->job->scope));
 	job_note(d->job, &tx, progress_json(d, "posted"));
 	if (first) {
-		TRY(dial_intend(&tx, (struct dial_intend){ .id = d->job->resource_id,
-			.client_most = limit_in(a, column(d, "limits"), "concurrent_calls", 10),
-			.agency_most = limit_in(a, column(d, "agency_limits"), "concurrent_calls", 50) }, &verdict));
+		TRY(dial_intend(&tx, (struct dial_intend){ .id = d->job->resource_id }, &verdict));
 		*ret_go = str_is(pg_col(a, &verdict, 0, "verdict"), "dial");
 		if (!*ret_go) {
 			tx_abort(&tx);

@@ -12,7 +12,4 @@ enum fault call_watch(struct job *job) MUST_CHECK;
 enum fault call_transcript(struct job *job) MUST_CHECK;
 enum fault call_recording(struct job *job) MUST_CHECK;
 
-/* A number of a limits object, or `otherwise`. */
-int64_t limit_in(struct arena *arena, struct str limits, const char *name, int64_t otherwise);
-
 #endif

@@ -2,13 +2,12 @@
 
 -- name: dial_load
 select c.id, c.status, c.phone_number, c.from_number, c.context, c.call_settings, c.provider_max_seconds, c.created_at,
-	c.intended_at, c.cancel_requested, c.ultravox_call_id, c.hold_id, a.ultravox_agent_id, k.limits,
-	(select g.limits from agencies g) as agency_limits
-from calls c join agents a on a.client_id = c.client_id and a.id = c.agent_id join clients k on k.id = c.client_id
+	c.intended_at, c.cancel_requested, c.ultravox_call_id, c.hold_id, a.ultravox_agent_id
+from calls c join agents a on a.client_id = c.client_id and a.id = c.agent_id
 where c.id = :id::uuid
 
 -- name: dial_intend
-select verdict, current from call_intend(:id::uuid, :client_most::integer, :agency_most::integer)
+select verdict, current from call_intend(:id::uuid)
 
 -- name: dial_accept
 update calls set ultravox_call_id = :provider_id::text, join_url = :join_url::text,

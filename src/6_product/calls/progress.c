@@ -15,15 +15,6 @@
 #define WATCH_SLACK_US (120 * US_PER_S)
 #define MICROS_PER_STEP 5000	/* the provider bills $0.005 for each 6 seconds begun */
 
-int64_t limit_in(struct arena *arena, struct str limits, const char *name, int64_t otherwise)
-{
-	json_t *object;
-	if (!limits.n || json_read(arena, limits, &object) != OK)
-		return otherwise;
-	json_t *value = json_object_get(object, name);
-	return json_is_integer(value) ? json_integer_value(value) : otherwise;
-}
-
 enum fault call_move(struct tx *tx, struct str id, const char *status, const char *outcome, const char *source,
 	struct str raw, bool *ret_moved)
 {

@@ -50,7 +50,7 @@ static bool admit(struct req *req, struct str *ret_file, struct str *ret_hash)
 	struct str bucket = str_cut(&rest, '/');
 	bool plain = rest.n && rest.n <= 900 && rest.p[0] != '/' && str_eq(bucket, config.s3_bucket);
 	for (size_t i = 0; plain && i < rest.n; i++)
-		plain = (unsigned char)rest.p[i] > 0x20 && (rest.p[i] != '.' || i + 1 >= rest.n || rest.p[i + 1] != '.');
+		plain = (unsigned char)rest.p[i] >= 0x20 && (rest.p[i] != '.' || i + 1 >= rest.n || rest.p[i + 1] != '.');
 	if (!plain) {
 		refuse(req, 404, str_eq(bucket, config.s3_bucket) ? "NoSuchKey" : "NoSuchBucket");
 		return false;

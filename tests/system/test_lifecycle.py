@@ -1,0 +1,217 @@
+"""Starting, stopping, slots, order of work, the embedded store, migrations."""
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import boto3
+import botocore.client
+import httpx
+import psycopg
+import pytest
+
+from conftest import BIN, Server, clean_environment, ledger_is_right
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().split()[2] == "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return True
+
+
+@pytest.fixture
+def own(folder):
+    running = Server(folder / "own", "--workers", "2", "--set", "job_lease_ms=3000")
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+    subprocess.run(["rm", "-rf", str(running.data)])
+
+
+def test_stop_leaves_nothing_and_start_goes_on(own):
+    client = own.client()
+    call_id = client.call("+15555550101").json()["data"]["id"]
+    pids = [int(pid) for pid, _ in own.children()]
+    assert own.stop() == 0 and all(gone(p) for p in pids)
+    own.start()
+    assert client.read(call_id)["status"] in ("dialing", "in_progress")
+    own.advance(90000)	# the sandbox forgot the call: it ends by asking, billed as never known
+    ledger_is_right(own)
+
+
+def test_a_second_server_on_the_folder_is_refused(own):
+    second = subprocess.run([BIN, "serve", "--data", str(own.data), "--listen", "127.0.0.1:0", "--sandbox-listen", "127.0.0.1:0"],
+                            capture_output=True, text=True, env=clean_environment(), timeout=60)
+    assert second.returncode == 1 and "another server runs" in second.stderr
+
+
+def test_killed_processes_come_back(own):
+    client = own.client()
+    agent = client.agent()
+    worker, postmaster = own.workers()[0], own.postmaster()
+    os.kill(worker, signal.SIGKILL)
+    os.kill(postmaster, signal.SIGKILL)
+    until, good = time.monotonic() + 60, 0
+    while good < 20 and time.monotonic() < until:
+        alive = {int(pid) for pid, _ in own.children()}
+        try:
+            answer = client.get(f"/agents/{agent}").status_code
+        except httpx.HTTPError:
+            answer = 0
+        assert answer in (200, 503, 0)
+        good = good + 1 if answer == 200 and not alive & {worker, postmaster} and len(own.workers()) == 2 else 0
+    assert good == 20, own.tail()
+
+
+def test_wrong_master_key_refuses_to_start(own):
+    own.stop()
+    key = own.data / "master.key"
+    kept = key.read_text()
+    key.write_text("00" * 32)
+    with pytest.raises(AssertionError, match="not the master key"):
+        own.start()
+    own.process.wait(30)
+    key.unlink()
+    with pytest.raises(AssertionError, match="no usable master key"):
+        own.start()
+    own.process.wait(30)
+    key.write_text(kept)
+    own.start()
+    assert own.http.get("/ready").status_code == 200
+
+
+def test_migrations_go_down_and_up(own):
+    own.client()
+    shown = own.command("migrate", "status")
+    assert shown.count("applied") == 2 and "missing" not in shown
+    own.stop()
+    # the private cluster runs only with its server; a plain one stands in
+    own.start()
+    assert "down 0002" in own.command("migrate", "down")
+    assert "missing" in own.command("migrate", "status")
+    assert own.http.get("/ready").status_code in (200, 503)
+    assert "up 0002" in own.command("migrate", "up")
+    assert "0 problems" in own.command("check")
+
+
+def test_slots_are_counted_and_a_queued_call_expires(server):
+    narrow = server.client(limits='{"requests_per_second":100000,"burst":100000,"concurrent_calls":2}')
+    agent = narrow.agent()
+    answers = [narrow.call("+15555550102", agent=agent) for _ in range(3)]
+    assert [a.status_code for a in answers] == [201, 201, 202]
+    assert answers[2].json()["meta"]["concurrency"] == {"current": 2, "max": 2}
+    third = answers[2].json()["data"]["id"]
+    server.advance(30)
+    assert narrow.read(third)["status"] == "queued" and "call.queued" in narrow.events()
+    server.advance(700)
+    assert narrow.read(third)["outcome"] == "expired"
+    fourth = narrow.call("+15555550100", agent=agent)
+    assert fourth.status_code == 201
+    server.advance(100)
+    assert narrow.balance()["held"] == 0
+
+
+def test_a_slow_provider_does_not_hold_up_reads(own):
+    """128 dials hang at the provider; 1,000 reads all finish before the first dial ends."""
+    client = own.client(credits=100000)
+    agent = client.agent()
+    ids = [client.call("+15555550123", agent=agent, headers={"Prefer": "respond-async"}).json()["data"]["id"] for _ in range(128)]
+    hanging = lambda: own.sql("select count(*) from calls where client_id = %s and status = 'dialing'", client.id)[0][0]
+    until = time.monotonic() + 60
+    while hanging() < 128 and time.monotonic() < until:
+        pass
+    order = []
+
+    def read(n):
+        for i in range(125):
+            assert client.get(f"/calls/{ids[(n * 125 + i) % 128]}").status_code == 200
+        order.append("reads")
+
+    threads = [threading.Thread(target=read, args=(n,)) for n in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert order == ["reads"] * 8 and hanging() == 128, "a dial ended before the reads"
+
+
+def store(server):
+    key = server.sql("select 1")
+    assert key
+    secret = bytes.fromhex((server.data / "master.key").read_text().strip())
+    import hashlib
+    import hmac
+    derived = hmac.new(secret, b"objects", hashlib.sha256).hexdigest()
+    return boto3.client("s3", endpoint_url=server.url + "/objects", aws_access_key_id="TL" + derived[:18],
+                        aws_secret_access_key=derived[20:60], region_name="us-east-1",
+                        config=botocore.client.Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
+
+
+
+
+def test_the_store_speaks_s3(folder):
+    running = Server(folder / "store", "--workers", "1", clock=False)
+    try:
+        s3, body = store(running), os.urandom(300000)
+        s3.put_object(Bucket="trunkline", Key="a/b c+ü.bin", Body=body)
+        got = s3.get_object(Bucket="trunkline", Key="a/b c+ü.bin")
+        assert got["Body"].read() == body and got["ContentLength"] == len(body)
+        assert s3.get_object(Bucket="trunkline", Key="a/b c+ü.bin", Range="bytes=10-19")["Body"].read() == body[10:20]
+        assert s3.head_object(Bucket="trunkline", Key="a/b c+ü.bin")["ContentLength"] == len(body)
+        get = s3.generate_presigned_url("get_object", Params={"Bucket": "trunkline", "Key": "a/b c+ü.bin"}, ExpiresIn=60)
+        put = s3.generate_presigned_url("put_object", Params={"Bucket": "trunkline", "Key": "a/b c+ü.bin"}, ExpiresIn=60)
+        assert httpx.get(get).content == body and httpx.put(get, content=b"x").status_code == 403
+        assert httpx.put(put, content=b"new").status_code == 200 and httpx.get(put).status_code == 403
+        assert httpx.get(get).content == b"new"
+        assert httpx.get(get.replace("a/b", "a/c")).status_code == 403
+        for key in ("../../master.key", "a/../../master.key", "/etc/passwd"):
+            with pytest.raises(botocore.client.ClientError):
+                s3.get_object(Bucket="trunkline", Key=key)
+        with pytest.raises(botocore.client.ClientError, match="NoSuchBucket"):
+            s3.put_object(Bucket="other", Key="x", Body=b"x")
+        s3.delete_object(Bucket="trunkline", Key="a/b c+ü.bin")
+        assert httpx.get(get).status_code == 404
+        assert httpx.get(running.url + "/objects/trunkline/a").status_code == 403
+    finally:
+        running.stop()
+
+
+def test_statements_run_alike_for_two_tenants_on_one_connection(server):
+    """Every prepared plan, generic ones too, obeys the tenant of the moment: ten runs each, alternating."""
+    pair = [server.client(), server.client()]
+    for tenant in pair:
+        tenant.first = tenant.call().json()["data"]["id"]
+    with server.connect("tl_app") as db:
+        for n in range(20):
+            me, them = pair[n % 2], pair[1 - n % 2]
+            with db.transaction():
+                db.execute("select set_config('tl.client', %s, true), set_config('tl.agency', %s, true)", (me.id, me.agency))
+                for call, count in ((me.first, 1), (them.first, 0)):
+                    rows = db.execute("select id from call_rows where id = %s", (call,), prepare=True).fetchall()
+                    assert len(rows) == count
+                for view in ("call_rows", "agent_rows", "client_rows", "webhook_rows", "event_rows"):
+                    seen = db.execute(f"select distinct client_id from {view}", prepare=True).fetchall()
+                    assert {str(c) for c, in seen} <= {me.id}
+
+
+def test_a_page_far_behind_costs_no_more_than_the_first(server, client):
+    agent = client.agent()
+    server.sql("""insert into calls (id, agency_id, client_id, agent_id, phone_number, direction, status, outcome, price_per_minute, ended_at,
+        created_at) select gen_random_uuid(), %s, %s, %s, '+15555550100', 'outbound', 'completed', 'completed', 1, clock_timestamp(),
+        timestamptz '2026-01-01' + n * interval '1 second' from generate_series(1, 20000) n""", client.agency, client.id, agent)
+    server.sql("analyze calls")
+
+    def buffers(after):
+        with server.connect("tl_app") as db:
+            db.execute("select set_config('tl.client', %s, false), set_config('tl.agency', %s, false)", (client.id, client.agency))
+            where = "where (created_at, id) < (%s, %s)" if after else ""
+            plan = db.execute(f"explain (analyze, buffers, format json) select * from call_rows {where} order by created_at desc, "
+                              "id desc limit 51", after or ()).fetchone()[0][0]["Plan"]
+            return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+    first, last = buffers(None), buffers(("2026-01-01 00:10:00+00", "ffffffff-ffff-ffff-ffff-ffffffffffff"))
+    assert last <= first * 1.1 + 5, (first, last)
+    server.sql("delete from calls where client_id = %s", client.id)
