@@ -1,6 +1,7 @@
 /* Transactions of a request: the idempotency key is judged with the first statement and stored with
  * the effect. What must never happen here: an effect without its record, or a record without it. */
 #include "req.h"
+#include "config.h"
 #include "core.sql.h"
 #include "route.h"
 #include "vault.h"
@@ -8,7 +9,7 @@
 #include "../1_code/b64.h"
 #include "../1_code/url.h"
 
-#define PROVISIONAL_LEASE_MS 60000
+#define PROVISIONAL_SLACK_MS 3000	/* beyond the longest wait for a job */
 
 enum role role_of(struct str name)
 {
@@ -69,7 +70,7 @@ enum fault req_commit(struct req *req, bool provisional)
 			.fingerprint = req->idem_fingerprint, .state = provisional ? STR("in_flight") : STR("done"),
 			.status = provisional ? 202 : req->status,
 			.body = vault_close(req->arena, idem_context(req), buf_view(&req->out)),
-			.lease_ms = PROVISIONAL_LEASE_MS }, NULL);
+			.lease_ms = config.provider_wait_ms + PROVISIONAL_SLACK_MS }, NULL);
 		req->idem_stored = provisional;
 	}
 	return tx_commit(&req->tx);
