@@ -193,8 +193,9 @@ static void reap(bool stopping)
 			if (stopping)
 				break;
 			log_exit(c->slot < 0 ? "sandbox" : "worker", pid, status);
-			while (relay(c) && c->line_n == 0 && errno != EAGAIN)
-				;
+			errno = 0;
+			while (c->log_fd > 0 && relay(c) && errno != EAGAIN)
+				;	/* its last words */
 			if (c->slot >= 0)
 				metric_slot_clear(c->slot);
 			if (clock_real_us() - c->started_us < 500 * US_PER_MS)
