@@ -145,9 +145,9 @@ def pgbench_scripts(folder, tenants, write):
         if not write:
             text = "\\startpipeline\nbegin;\n" + door + fill("calls_get", id=q(t.call_id)) + "commit;\n\\endpipeline\n"
         else:
-            uid = lambda d: f"('0{d}000000-0000-7000-8000-' || lpad(to_hex(:r), 12, '0'))"
+            uid = lambda d: f"('0{d}000000-0000-7000-8000-' || lpad(to_hex(:r::bigint), 12, '0'))"
             text = "\\set r random(1, 281474976710655)\n\\startpipeline\nbegin;\n" + door
-            text += fill("idem_judge", scope=q(t.id), key="('k' || :r)", fingerprint="'\\x00'") + fill("calls_prospect", agent_id=q(t.agent_id))
+            text += fill("idem_judge", scope=q(t.id), key="('k' || :r::text)", fingerprint="'\\x00'") + fill("calls_prospect", agent_id=q(t.agent_id))
             text += fill("calls_insert", id=uid(1), agent_id=q(t.agent_id), external_ref="null", phone_number=q("+15555550100"),
                          from_number=q("+15005550006"), direction=q("outbound"), context="null", call_settings=q("{}"), price="1", hold_id=uid(2),
                          held="60", max_seconds="3600") + fill("calls_get", id=uid(1))
@@ -155,7 +155,7 @@ def pgbench_scripts(folder, tenants, write):
                          resource_id=uid(1), run_at="null", lease_ms="0", dedupe="null")
             text += fill("calls_hold", hold_id=uid(2), call_id=f"{uid(1)}", amount="60", least="1")
             text += fill("event_put", id=uid(4), type=q("call.created"), resource_type=q("call"), resource_id=uid(1), data=q("{}"))
-            text += fill("idem_put", scope=q(t.id), key="('k' || :r)", fingerprint="'\\x00'", state=q("done"), status="202",
+            text += fill("idem_put", scope=q(t.id), key="('k' || :r::text)", fingerprint="'\\x00'", state=q("done"), status="202",
                          body="decode(repeat('00', 900), 'hex')", lease_ms="60000") + "commit;\n\\endpipeline\n"
         path = folder / f"pgbench_{'w' if write else 'r'}_{n}.sql"
         path.write_text(text)

@@ -233,9 +233,7 @@ enum fault call_dial(struct job *job)
 	if (!d.row.count)
 		return OK;
 	voice_account_default(&d.account);
-	struct str status = column(&d, "status");
-	bool open = str_is(status, "queued") || str_is(status, "dialing");
-	if (!open || !pg_null(&d.row, 0, "ultravox_call_id"))
+	if (!pg_bool(&d.row, 0, "wanting"))
 		return OK;
 	if (str_is(d.step, "posted"))
 		return ambiguous(&d);
@@ -261,7 +259,7 @@ enum fault call_lookup(struct job *job)
 	json_t *call = NULL;
 	tenant_read(&tx, job->arena, &job->scope);
 	TRY(dial_load(&tx, (struct dial_load){ .id = job->resource_id }, &d.row));
-	if (!d.row.count || !str_is(column(&d, "status"), "unknown"))
+	if (!d.row.count || !pg_bool(&d.row, 0, "wanting"))
 		return OK;
 	voice_account_default(&d.account);
 	int64_t n = json_integer_value(json_object_get(job->payload, "n"));

@@ -4,7 +4,7 @@
 with old as (
 	select id, client_id, status from calls where id = :id::uuid for update
 ), moved as (
-	update calls c set status = :status::text, outcome = coalesce(:outcome::text, c.outcome), updated_at = tl_now(),
+	update calls c set status = :status::text, outcome = coalesce(:outcome::text, nullif(c.outcome, 'unknown')), updated_at = tl_now(),
 		ended_at = case when call_rank(:status) = 4 then coalesce(c.provider_ended_at, c.ended_at, tl_now()) else c.ended_at end,
 		duration_seconds = case when call_rank(:status) = 4 and c.answered_at is not null
 			then greatest(0, round(extract(epoch from coalesce(c.provider_ended_at, tl_now()) - c.answered_at)))::integer
