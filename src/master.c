@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define STOP_MS 28000
+#define GATHER_MS 10
 #define READY_MS 60000
 #define CHILDREN (SHARED_SLOTS + 1)
 
@@ -33,7 +34,7 @@ struct child {
 	pid_t pid;
 	int log_fd, slot;	/* slot -1 = the sandbox */
 	int64_t started_us;
-	char line[8192];
+	char line[65536];
 	size_t line_n;
 };
 
@@ -217,8 +218,11 @@ static void look_after(int signals, int wait_ms, bool stopping)
 			owners[n] = &children[i];
 			fds[n++] = (struct pollfd){ .fd = children[i].log_fd, .events = POLLIN };
 		}
-	if (poll(fds, (nfds_t)n, wait_ms) < 0)
+	int ready = poll(fds, (nfds_t)n, wait_ms);
+	if (ready < 0)
 		return;
+	if (ready > 0 && !fds[0].revents && !stopping)	/* let lines gather: a wake-up a batch, not a line */
+		poll(fds, 1, GATHER_MS);
 	for (int i = 1; i < n; i++)
 		if (fds[i].revents && !relay(owners[i])) {
 			close(owners[i]->log_fd);

@@ -83,7 +83,7 @@ create unique index agents_provider on agents (ultravox_agent_id) where ultravox
 create table calls (
 	id uuid primary key,
 	agency_id uuid not null,
-	client_id uuid not null references clients (id),
+	client_id uuid not null,	-- guarded by the agent's key below
 	agent_id uuid not null,
 	campaign_id uuid,
 	contact_id uuid,
@@ -174,7 +174,7 @@ create table event_streams (
 
 create table events (
 	agency_id uuid not null,
-	client_id uuid not null references clients (id),
+	client_id uuid not null,	-- written by event_append alone, beside its stream
 	seq bigint not null,
 	id uuid not null,
 	type text not null,
@@ -298,7 +298,7 @@ create table credit_accounts (
 create table credit_holds (
 	id uuid primary key,
 	agency_id uuid not null,
-	client_id uuid not null references clients (id),
+	client_id uuid not null,	-- written by ledger_hold alone, beside its account
 	amount bigint not null check (amount > 0),
 	settled_amount bigint,
 	status text not null check (status in ('held', 'settled', 'released')),
@@ -328,8 +328,7 @@ create table ledger_entries (
 	account_id uuid not null,
 	amount bigint not null,
 	created_at timestamptz not null default tl_now(),
-	primary key (client_id, transaction_id, account_id),
-	foreign key (client_id, account_id) references ledger_accounts (client_id, id)
+	primary key (client_id, transaction_id, account_id)	-- accounts are looked up by ledger_move itself
 );
 
 create table credit_transactions (

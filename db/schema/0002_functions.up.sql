@@ -87,16 +87,18 @@ end $$;
 
 -- Jobs. With p_lease_ms the job is born running, leased to the caller's process.
 create function job_add(p_id uuid, p_queue text, p_kind text, p_payload jsonb, p_resource_type text, p_resource_id uuid,
-	p_run_at timestamptz, p_lease_ms bigint, p_dedupe text) returns void language sql security definer as $$
+	p_run_at timestamptz, p_lease_ms bigint, p_dedupe text) returns void language plpgsql security definer as $$
+declare
+	here boolean := p_lease_ms > 0;
+begin
 	insert into jobs (id, agency_id, client_id, queue, kind, payload, resource_type, resource_id, request_id, status,
 		run_at, attempts, generation, lease_until, dedupe_key)
 	values (p_id, tl_agency(), tl_client(), p_queue, p_kind, p_payload, p_resource_type, p_resource_id,
-		nullif(current_setting('tl.request', true), ''), case when p_lease_ms > 0 then 'running' else 'queued' end,
-		coalesce(p_run_at, tl_now()), case when p_lease_ms > 0 then 1 else 0 end,
-		case when p_lease_ms > 0 then 1 else 0 end,
-		case when p_lease_ms > 0 then tl_now() + p_lease_ms * interval '1 ms' end, p_dedupe)
-	on conflict (dedupe_key) where status in ('queued', 'running') do nothing
-$$;
+		nullif(current_setting('tl.request', true), ''), case when here then 'running' else 'queued' end,
+		coalesce(p_run_at, tl_now()), here::integer, here::integer,
+		case when here then tl_now() + p_lease_ms * interval '1 ms' end, p_dedupe)
+	on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
+end $$;
 
 -- Every finishing statement names the generation it was claimed with; a stale one changes nothing.
 create function job_finish(p_id uuid, p_generation bigint, p_status text, p_run_at timestamptz, p_payload jsonb, p_error text)
@@ -180,12 +182,13 @@ create function ledger_open(p_client uuid, p_agency uuid) returns void language 
 $$;
 
 create function ledger_move(p_transaction uuid, p_kinds text[], p_amounts bigint[]) returns void
-language sql security definer as $$
+language plpgsql security definer as $$
+begin
 	insert into ledger_entries (client_id, agency_id, transaction_id, account_id, amount)
-		select a.client_id, a.agency_id, p_transaction, a.id, m.amount
-		from unnest(p_kinds, p_amounts) m (kind, amount)
-		join ledger_accounts a on a.client_id = tl_client() and a.kind = m.kind where m.amount <> 0
-$$;
+		select a.client_id, a.agency_id, p_transaction, a.id, p_amounts[array_position(p_kinds, a.kind)]
+		from ledger_accounts a where a.client_id = tl_client() and a.kind = any (p_kinds)
+			and p_amounts[array_position(p_kinds, a.kind)] <> 0;
+end $$;
 
 -- Reserves p_amount, which the caller worked out from what was available a moment ago. When somebody
 -- else spent in between: TL402 if not even p_least is left, else 40001 so that the caller counts again.

@@ -18,7 +18,7 @@ void tenant_open(const char *client_door, const char *agency_door, const char *s
 			bug_unless(n + 1 < sizeof all_statements / sizeof *all_statements);
 			all_statements[n++] = *s;
 		}
-	pools[DOOR_CLIENT] = pg_pool_make("client", client_door, all_statements, 2, write_connections);
+	pools[DOOR_CLIENT] = pg_pool_make("client", client_door, all_statements, 1, write_connections);
 	pools[DOOR_AGENCY] = pg_pool_make("agency", agency_door, all_statements, 1, 2);
 	pools[DOOR_SYSTEM] = pg_pool_make("system", system_door, all_statements, 1, 3);
 }
