@@ -26,7 +26,7 @@ def gone(pid):
 
 @pytest.fixture
 def own(folder):
-    running = Server(folder / "own", "--workers", "2", "--set", "job_lease_ms=3000")
+    running = Server(folder / "own", "--workers", "2", "--set", "job_lease_ms=3000", "--set", "provider_timeout_ms=9000")
     yield running
     if running.process.poll() is None:
         running.stop()
