@@ -58,3 +58,10 @@ void fault_detail_int(const char *key, int64_t value)
 	detail_key(key);
 	buf_int(&fault_note->details, value);
 }
+
+enum fault fault_field(const char *field, const char *reason)
+{
+	enum fault fault = fault_raise(FAULT_VALIDATION_ERROR, "Some fields break a rule; details names each");
+	fault_detail(field, str_of(reason));
+	return fault;
+}

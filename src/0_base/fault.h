@@ -36,6 +36,8 @@ extern struct fault_note *fault_note;
 
 void fault_clear(struct arena *arena);	/* details will live in `arena` */
 enum fault fault_raise(enum fault fault, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* VALIDATION_ERROR about one field. */
+enum fault fault_field(const char *field, const char *reason);
 void fault_detail(const char *key, struct str value);
 void fault_detail_int(const char *key, int64_t value);
 

@@ -157,11 +157,8 @@ enum fault auth_scope(struct req *req)
 		.issuer = who->issuer, .subject = who->subject, .request_id = req->request_id };
 	if (!header.p || !header.n)
 		return OK;
-	if (!uuid_valid(header)) {
-		enum fault fault = fault_raise(FAULT_VALIDATION_ERROR, "x-client-id must be a UUID");
-		fault_detail("x-client-id", STR("must be a UUID"));
-		return fault;
-	}
+	if (!uuid_valid(header))
+		return fault_field("x-client-id", "must be a UUID");
 	struct str id = str_lower(req->arena, header);
 	if (who->client_id.p && !str_eq(id, who->client_id)) {
 		enum fault fault = fault_raise(FAULT_FORBIDDEN, "This client is not yours");

@@ -62,7 +62,7 @@ static enum fault find_route(struct req *req)
 {
 	struct str path = req->http->path;
 	char allowed[128] = "";
-	bool bad_id = false, get_there = false;
+	bool bad_id = false;
 	while (path.n > 1 && path.p[path.n - 1] == '/')
 		path.n--;
 	for (const struct route *const *list = route_lists; *list; list++)
@@ -80,7 +80,6 @@ static enum fault find_route(struct req *req)
 				if (!head)
 					goto found;
 			}
-			get_there |= strcmp(r->method, "GET") == 0;
 			if (!strstr(allowed, r->method))
 				snprintf(allowed + strlen(allowed), sizeof allowed - strlen(allowed), "%s%s",
 					*allowed ? ", " : "", r->method);
@@ -90,7 +89,6 @@ found:
 		return bad_id ? fault_raise(FAULT_NOT_FOUND, "No such row") : OK;
 	if (!*allowed)
 		return fault_raise(FAULT_NOT_FOUND, "No such route; /openapi.json lists them");
-	(void)get_there;
 	http_reply_header(req->http, "Allow", str_of(allowed));
 	enum fault fault = fault_raise(FAULT_METHOD_NOT_ALLOWED, "This path answers %s", allowed);
 	fault_detail("allowed", str_of(allowed));
@@ -116,15 +114,10 @@ static void take_request_id(struct req *req)
 	req->request_id = good ? given : uuid_make(req->arena);
 	struct str parent = http_header(req->http, "traceparent"), version = str_cut(&parent, '-');
 	struct str trace = str_cut(&parent, '-'), raw;
-	if (version.n == 2 && trace.n == 32 && hex_read(req->arena, trace, &raw))
-		req->trace_id = str_lower(req->arena, trace);
-	else
-		req->trace_id = hex_write(req->arena, (struct str){ (char[16]){ 0 }, 0 });
-	if (!req->trace_id.n) {
-		char bytes[16];
-		random_bytes(bytes, sizeof bytes);
-		req->trace_id = hex_write(req->arena, (struct str){ bytes, sizeof bytes });
-	}
+	char bytes[16];
+	random_bytes(bytes, sizeof bytes);
+	bool continued = version.n == 2 && trace.n == 32 && hex_read(req->arena, trace, &raw);
+	req->trace_id = continued ? str_lower(req->arena, trace) : hex_write(req->arena, (struct str){ bytes, sizeof bytes });
 }
 
 static enum fault check_media(struct req *req)

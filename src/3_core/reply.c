@@ -115,13 +115,6 @@ void reply_list(struct req *req, const struct shape *shape, const struct rows *r
 	}
 }
 
-static enum fault one_violation(const char *field, const char *reason)
-{
-	enum fault fault = fault_raise(FAULT_VALIDATION_ERROR, "Some fields break a rule; details names each");
-	fault_detail(field, str_of(reason));
-	return fault;
-}
-
 enum fault req_page(struct req *req, const char *const *filters, struct page *ret)
 {
 	struct str limit = req_query(req, "limit"), cursor = req_query(req, "cursor");
@@ -129,11 +122,11 @@ enum fault req_page(struct req *req, const char *const *filters, struct page *re
 		.created_before = req_query(req, "created_before") };
 	int64_t at;
 	if (limit.p && (!str_int(limit, &ret->limit) || ret->limit < 1 || ret->limit > 1000))
-		return one_violation("limit", "must be 1..1000");
+		return fault_field("limit", "must be 1..1000");
 	if (ret->created_after.p && !clock_parse(ret->created_after, &at))
-		return one_violation("created_after", "must be an ISO-8601 time with offset");
+		return fault_field("created_after", "must be an ISO-8601 time with offset");
 	if (ret->created_before.p && !clock_parse(ret->created_before, &at))
-		return one_violation("created_before", "must be an ISO-8601 time with offset");
+		return fault_field("created_before", "must be an ISO-8601 time with offset");
 	struct buf bound = BUF_IN(req->arena, 16384);
 	buf_format(&bound, "%.*s|%.*s", STRF(ret->created_after), STRF(ret->created_before));
 	for (; *filters; filters++)

@@ -101,9 +101,7 @@ enum fault req_need_client(struct req *req)
 {
 	if (req->scope.client_id.p)
 		return OK;
-	enum fault fault = fault_raise(FAULT_VALIDATION_ERROR, "Name the client this is for in the x-client-id header");
-	fault_detail("x-client-id", STR("is required for an agency_admin here"));
-	return fault;
+	return fault_field("x-client-id", "is required here: name the client this is for");
 }
 
 struct str req_query(struct req *req, const char *name)

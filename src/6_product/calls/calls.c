@@ -82,13 +82,6 @@ static const struct shape_field call_fields[] = {
 };
 const struct shape call_shape = SHAPE("call", call_fields);
 
-static enum fault refuse(const char *field, const char *reason)
-{
-	enum fault fault = fault_raise(FAULT_VALIDATION_ERROR, "Some fields break a rule; details names each");
-	fault_detail(field, str_of(reason));
-	return fault;
-}
-
 /* What the prospect allows: an agent that can speak, a client that may spend, a number to call from. */
 static enum fault judge(struct req *req, const struct rows *p, struct call_new *in)
 {
@@ -104,13 +97,13 @@ static enum fault judge(struct req *req, const struct rows *p, struct call_new *
 		return fault;
 	}
 	if (!str_is(pg_col(req->arena, p, 0, "agent_status"), "active"))
-		return refuse("agent_id", "the agent is not active");
+		return fault_field("agent_id", "the agent is not active");
 	struct str numbers[] = { in->from_number, pg_col(req->arena, p, 0, "agent_number"),
 		pg_col(req->arena, p, 0, "client_number"), config.default_from_number };
 	for (size_t i = 0; i < 4 && !in->from_number.n; i++)
 		in->from_number = numbers[i];
 	if (!in->from_number.n)
-		return refuse("from_number", "no caller number is known: give one here, on the agent or on the client");
+		return fault_field("from_number", "no caller number is known: give one here, on the agent or on the client");
 	int64_t agent_max;
 	if (!in->settings.max_duration_seconds)
 		in->settings.max_duration_seconds = str_int(pg_col(req->arena, p, 0, "agent_max"), &agent_max) &&
@@ -138,15 +131,6 @@ static struct str settings_json(struct arena *arena, const struct call_settings 
 	return buf_view(&b);
 }
 
-static int64_t limit_number(struct arena *arena, const struct rows *rows, const char *name, int64_t otherwise)
-{
-	json_t *limits;
-	if (json_read(arena, pg_col(arena, rows, 0, "limits"), &limits) != OK)
-		return otherwise;
-	json_t *value = json_object_get(limits, name);
-	return json_is_integer(value) ? json_integer_value(value) : otherwise;
-}
-
 static struct str created_data(struct arena *arena, struct str id, const struct call_new *in)
 {
 	return str_format(arena, "{\"call_id\":\"%.*s\",\"agent_id\":\"%.*s\",\"campaign_id\":null,\"contact_id\":null,"
@@ -154,25 +138,26 @@ static struct str created_data(struct arena *arena, struct str id, const struct 
 		STRF(id), STRF(in->agent_id), STRF(in->phone_number), STRF(in->direction));
 }
 
-/* After waiting: 201 once the provider has it, 502 when it has definitely failed, else 202. */
-static enum fault answer(struct req *req, struct str id)
+/* After waiting: 201 once the provider has it, 502 when it has definitely refused, else 202, which alone
+ * names the job. `plain` is the meta without it. */
+static enum fault answer(struct req *req, struct str id, struct buf plain)
 {
 	struct rows row;
 	struct tx tx;
 	req_read(req, &tx);
 	TRY(calls_get(&tx, (struct calls_get){ .id = id }, &row));
-	struct str status = pg_col(req->arena, &row, 0, "status");
-	if (str_is(status, "failed")) {
-		struct str error = pg_col(req->arena, &row, 0, "error");
-		json_t *why = NULL;
-		if (error.p && json_read(req->arena, error, &why) != OK)
-			why = NULL;
-		enum fault fault = fault_raise(FAULT_PROVIDER_ERROR, "%.*s", STRF(json_text(why, "message")));
+	bool placed = !pg_null(&row, 0, "ultravox_call_id");
+	if (!placed && str_is(pg_col(req->arena, &row, 0, "status"), "failed")) {
+		json_t *error;
+		TRY(json_read(req->arena, pg_col(req->arena, &row, 0, "error"), &error));
+		enum fault fault = fault_raise(FAULT_PROVIDER_ERROR, "%.*s", STRF(json_text(error, "message")));
 		fault_detail("provider", STR("ultravox"));
 		fault_detail("call_id", id);
 		return fault;
 	}
-	reply_row(req, pg_null(&row, 0, "ultravox_call_id") ? 202 : 201, &call_shape, &row, 0);
+	if (placed)
+		req->meta = plain;
+	reply_row(req, placed ? 201 : 202, &call_shape, &row, 0);
 	return OK;
 }
 
@@ -204,7 +189,7 @@ static enum fault create(struct req *req)
 	TRY(calls_get(&req->tx, (struct calls_get){ .id = id }, &row));
 
 	reply_meta(req, "concurrency", str_format(req->arena, "{\"current\":%lld,\"max\":%lld}",
-		(long long)pg_int(&p, 0, "current"), (long long)limit_number(req->arena, &p, "concurrent_calls", 10)));
+		(long long)pg_int(&p, 0, "current"), (long long)pg_int(&p, 0, "most")));
 	struct job_order dial = { .kind = "call.dial", .resource_type = "call", .resource_id = id };
 	struct str job = req->respond_async ? job_add(&req->tx, &dial) : job_add_here(&req->tx, &dial);
 	struct buf plain = req->meta;
@@ -220,14 +205,9 @@ static enum fault create(struct req *req)
 		return OK;
 
 	job_run_here(job, &dial, &req->scope, config.provider_wait_ms);
-	enum fault fault = answer(req, id);
-	if (req->status == 201) {
-		req->meta = plain;
-		fault = answer(req, id);
-	}
-	if (fault == OK)
-		req_finish(req);
-	return fault;
+	TRY(answer(req, id, plain));
+	req_finish(req);
+	return OK;
 }
 
 static enum fault get(struct req *req)
@@ -259,7 +239,7 @@ static enum fault list(struct req *req)
 	TRY(req_page(req, filters, &page));
 	struct str agents = req_query(req, "agent_id");
 	if (agents.p && !uuid_list(agents))
-		return refuse("agent_id", "must be a UUID or a comma list of them");
+		return fault_field("agent_id", "must be a UUID or a comma list of them");
 	req_read(req, &tx);
 	TRY(calls_list(&tx, (struct calls_list){ .agent_id = agents, .status = req_enum_filter(req, "status", STATUSES),
 		.outcome = req_enum_filter(req, "outcome", OUTCOMES), .direction = req_enum_filter(req, "direction", "outbound,inbound"),

@@ -27,11 +27,8 @@ static enum fault events(struct req *req)
 	TRY(req_page(req, filters, &page));
 	if (after.p && (!str_int(after, &seq) || seq < 0))
 		return fault_raise(FAULT_BAD_REQUEST, "after must be the seq of the last event seen");
-	if (resource.p && !uuid_valid(resource)) {
-		enum fault fault = fault_raise(FAULT_VALIDATION_ERROR, "Some fields break a rule; details names each");
-		fault_detail("resource_id", STR("must be a UUID"));
-		return fault;
-	}
+	if (resource.p && !uuid_valid(resource))
+		return fault_field("resource_id", "must be a UUID");
 	req_read(req, &tx);
 	TRY(insight_events(&tx, (struct insight_events){ .after = after, .type = req_query(req, "type"), .resource_id = resource,
 		.limit = page.limit + 1 }, &rows));

@@ -48,13 +48,6 @@ struct str webhook_context(struct arena *arena, struct str client_id)
 	return str_format(arena, "webhook:%.*s", STRF(client_id));
 }
 
-static enum fault refuse(const char *field, const char *reason)
-{
-	enum fault fault = fault_raise(FAULT_VALIDATION_ERROR, "Some fields break a rule; details names each");
-	fault_detail(field, str_of(reason));
-	return fault;
-}
-
 static enum fault check(struct req *req, struct webhook_new *in)
 {
 	struct url url;
@@ -63,24 +56,24 @@ static enum fault check(struct req *req, struct webhook_new *in)
 	struct str key;
 	const char *problem = url_read(in->url, &url) ? url_egress_problem(&url, config.egress_allow_private) : "must be a URL";
 	if (problem)
-		return refuse("url", problem);
+		return fault_field("url", problem);
 	TRY(json_read_any(req->arena, in->event_types, &types));
 	json_array_foreach(types, i, type)
 		if (!event_known(str_of(json_string_value(type))))
-			return refuse(str_format(req->arena, "event_types[%zu]", i).p, "is no event type");
+			return fault_field(str_format(req->arena, "event_types[%zu]", i).p, "is no event type");
 	if (in->secret.p && (!str_starts(in->secret, "whsec_") || !b64_read(req->arena, str_from(in->secret, 6), &key) || key.n < 16))
-		return refuse("secret", "must be whsec_ followed by base64 of at least 16 bytes");
+		return fault_field("secret", "must be whsec_ followed by base64 of at least 16 bytes");
 	if (in->retry_config.p) {
 		json_t *r;
 		TRY(json_read(req->arena, in->retry_config, &r));
 		json_t *most = json_object_get(r, "max_attempts"), *timeout = json_object_get(r, "timeout_seconds");
 		if (most && (!json_is_integer(most) || json_integer_value(most) < 1 || json_integer_value(most) > 20))
-			return refuse("retry_config.max_attempts", "must be 1..20");
+			return fault_field("retry_config.max_attempts", "must be 1..20");
 		if (timeout && (!json_is_integer(timeout) || json_integer_value(timeout) < 1 || json_integer_value(timeout) > 30))
-			return refuse("retry_config.timeout_seconds", "must be 1..30");
+			return fault_field("retry_config.timeout_seconds", "must be 1..30");
 		json_array_foreach(json_object_get(r, "schedule_seconds"), i, type)
 			if (!json_is_integer(type) || json_integer_value(type) < 0 || json_integer_value(type) > 604800)
-				return refuse("retry_config.schedule_seconds", "must hold seconds, 0..604800");
+				return fault_field("retry_config.schedule_seconds", "must hold seconds, 0..604800");
 	}
 	return OK;
 }
