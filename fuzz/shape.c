@@ -20,11 +20,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		bool on;
 	} out = { 0 };
 	static const struct shape_field fields[] = {
-		{ "a", SHAPE_UUID, .offset = offsetof(struct sample, a) }, { "b", SHAPE_TEXT, SHAPE_REQUIRED, 1, 5, .offset = offsetof(struct sample, b) },
+		{ "a", SHAPE_UUID, .offset = offsetof(struct sample, a) },
+		{ "b", SHAPE_TEXT, SHAPE_REQUIRED, 1, 5, .offset = offsetof(struct sample, b) },
 		{ "c", SHAPE_PHONE, .offset = offsetof(struct sample, c) }, { "d", SHAPE_URL, .offset = offsetof(struct sample, d) },
 		{ "e", SHAPE_TIME, .offset = offsetof(struct sample, e) }, { "f", SHAPE_OBJECT, .max = 64, .offset = offsetof(struct sample, f) },
 		{ "g", SHAPE_LIST, .min = 1, .max = 3, .sub = &texts, .offset = offsetof(struct sample, g) },
-		{ "p", SHAPE_PART, .sub = &inner, .offset = offsetof(struct sample, n) }, { "on", SHAPE_BOOL, .offset = offsetof(struct sample, on) },
+		{ "p", SHAPE_PART, .sub = &inner, .offset = offsetof(struct sample, n) },
+		{ "on", SHAPE_BOOL, .offset = offsetof(struct sample, on) },
 	};
 	static const struct shape shape = SHAPE("sample", fields);
 	struct shape_warning *warnings = NULL;

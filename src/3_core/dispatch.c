@@ -72,7 +72,7 @@ static enum fault find_route(struct req *req)
 			if ((r->flags & ROUTE_TEST && !config.test_clock) || !path_matches(r->path, path, ids, &bad))
 				continue;
 			bool head = str_is(req->http->method, "HEAD") && strcmp(r->method, "GET") == 0;
-			if (str_is(req->http->method, r->method) || (head && !(r->flags & ROUTE_RAW))) {
+			if (str_is(req->http->method, r->method) || head) {
 				req->route = r;
 				bad_id = bad;
 				for (int i = 0; i < 2; i++)

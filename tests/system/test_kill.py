@@ -149,11 +149,26 @@ class Load:
         [t.join() for t in self.threads]
 
 
-def tenants_of(server, n=4):
+def tenants_of(server, n=4, receiver=None):
     made = [server.client(credits=10_000_000) for _ in range(n)]
     for tenant in made:
         tenant.agent_id = tenant.agent()
+        if receiver:
+            schedule = {"max_attempts": 20, "schedule_seconds": [1]}
+            tenant.post("/webhooks", {"url": receiver.url, "event_types": ["call.created"], "retry_config": schedule})
     return made
+
+
+def delivered(server, receiver):
+    """Every call.created has reached the receiver at least once."""
+    until, got = time.monotonic() + 90, collections.Counter()
+    want = {f"evt_{i}" for i, in server.sql("select id from events where type = 'call.created'")}
+    while time.monotonic() < until:
+        got.update(headers["webhook-id"] for headers, _ in receiver.all())
+        if want <= set(got):
+            return {"events": len(want), "deliveries": sum(got.values())}
+        threading.Event().wait(0.1)
+    raise AssertionError(f"{len(want - set(got))} of {len(want)} events never arrived")
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -176,11 +191,11 @@ def test_a_worker_dies_at_a_named_point(world, point):
     print(f"kill point {point}: visited {visits} times, {found}")
 
 
-def test_random_kills_of_worker_master_and_database(world):
+def test_random_kills_of_worker_master_and_database(world, receiver):
     seed = int(os.environ.get("TRUNKLINE_KILL_SEED", random.SystemRandom().randrange(1 << 32)))
     dice = random.Random(seed)
     server = world("--workers", "2")
-    tenants = tenants_of(server)
+    tenants = tenants_of(server, receiver=receiver)
     kills, victims = [], ["worker", "worker", "database", "master"]
     with Load(server, tenants, CALLS) as load:
         total = CALLS
@@ -202,6 +217,7 @@ def test_random_kills_of_worker_master_and_database(world):
             except (IndexError, StopIteration, ProcessLookupError):
                 kills[-1] += ("was gone already",)
     found = judge(server, tenants, load.answered, most_lost=len(kills) * 16)
+    found |= delivered(server, receiver)
     print(f"seed {seed}: kills {kills}; {found}; refused meanwhile {dict(load.other)}")
     assert len(load.answered) == CALLS
     assert {k[0] for k in kills} == {"worker", "database", "master"}

@@ -97,6 +97,8 @@ def test_migrations_go_down_and_up(own):
     assert own.http.get("/ready").status_code in (200, 503)
     assert "up 0002" in own.command("migrate", "up")
     assert "0 problems" in own.command("check")
+    assert len(own.command("migrate", "down", "--to", "1").splitlines()) == 2
+    assert len(own.command("migrate", "up").splitlines()) == 2 and "0 problems" in own.command("check")
 
 
 def test_slots_are_counted_and_a_queued_call_expires(server):

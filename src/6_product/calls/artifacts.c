@@ -107,7 +107,11 @@ enum fault call_transcript(struct job *job)
 		return later(job, &a);
 	TRY(fault);
 	struct str items = items_of(job->arena, messages, a.answered_us, &count);
-	return store(job, &a, (struct artifacts_store){ .status = STR("ready"), .items = items, .bytes = (int64_t)items.n },
+	struct str key = str_format(job->arena, "transcripts/client_%.*s/%.*s.json", STRF(job->scope.client_id),
+		STRF(job->resource_id));
+	TRY(objects_put(job->arena, key, STR("application/json"), items));
+	return store(job, &a, (struct artifacts_store){ .status = STR("ready"), .object_key = key, .format = STR("json"),
+			.items = items, .bytes = (int64_t)items.n },
 		str_format(job->arena, "{\"call_id\":\"%.*s\",\"items\":%lld}", STRF(job->resource_id), (long long)count));
 }
 
