@@ -213,10 +213,12 @@ static pid_t start(const char *folder, const char *sockets, const char *log)
 		pg_once_close(once);
 		if (once)
 			break;
-		if (waitpid(pid, &status, WNOHANG) == pid)
-			die("PostgreSQL stopped while starting; see %s", log);
 		if (clock_real_us() > until)
 			die("PostgreSQL does not answer: %s; see %s", error, log);
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			usleep(100000);		/* sessions of a killed one still hold its shared memory */
+			pid = run(SIGINT, log, argv);
+		}
 		usleep(10000);
 	}
 	arena_drop(arena);

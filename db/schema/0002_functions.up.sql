@@ -100,11 +100,13 @@ begin
 	on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
 end $$;
 
--- Every finishing statement names the generation it was claimed with; a stale one changes nothing.
+-- Every finishing statement names the generation it was claimed with; a stale one changes nothing. A job
+-- that parks itself without an error starts counting its tries anew.
 create function job_finish(p_id uuid, p_generation bigint, p_status text, p_run_at timestamptz, p_payload jsonb, p_error text)
 returns void language plpgsql security definer as $$
 begin
 	update jobs set status = p_status, run_at = coalesce(p_run_at, run_at), payload = coalesce(p_payload, payload),
+		attempts = case when p_status = 'queued' and p_error is null then 0 else attempts end,
 		last_error = p_error, lease_until = null, updated_at = tl_now(),
 		finished_at = case when p_status in ('done', 'failed', 'dead') then tl_now() end
 	where id = p_id and generation = p_generation and status = 'running';

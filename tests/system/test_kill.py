@@ -28,7 +28,7 @@ def world(folder):
     started = []
 
     def start(*arguments, name="kill"):
-        server = Server(folder / name, "--set", "job_lease_ms=2000", "--set", "egress_allow_private=true", *arguments, clock=False,
+        server = Server(folder / name, "--set", "job_lease_ms=2000", "--set", "provider_wait_ms=2000", "--set", "egress_allow_private=true", *arguments, clock=False,
                         sandbox=("--sandbox", url))
         server._sandbox = url
         started.append(server)

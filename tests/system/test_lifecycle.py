@@ -118,6 +118,18 @@ def test_slots_are_counted_and_a_queued_call_expires(server):
     assert narrow.balance()["held"] == 0
 
 
+def test_waiting_for_a_slot_uses_up_no_tries(server):
+    """A call that waits is claimed many times; only failures count towards giving up."""
+    narrow = server.client(limits='{"requests_per_second":100000,"burst":100000,"concurrent_calls":1}')
+    agent = narrow.agent()
+    narrow.call("+15555550102", agent=agent)
+    waiting = narrow.call("+15555550102", agent=agent).json()["data"]["id"]
+    server.advance(120)
+    attempts, generation = server.sql("select attempts, generation from jobs where resource_id = %s and kind = 'call.dial'", waiting)[0]
+    assert attempts == 0 and generation > 20
+    server.advance(1500)
+
+
 def test_a_slow_provider_does_not_hold_up_reads(own):
     """128 dials hang at the provider; 1,000 reads all finish before the first dial ends."""
     client = own.client(credits=100000)

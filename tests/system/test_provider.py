@@ -148,9 +148,9 @@ class Schema:
                     return template, item[method.lower()]
         raise AssertionError(f"the provider has no {method} {path}")
 
-    def check(self, schema, value):
-        registry = referencing.Registry().with_resource("", referencing.Resource(self.doc, referencing.jsonschema.DRAFT7))
-        jsonschema.Draft7Validator(schema, registry=registry).validate(value)
+    def check(self, name, value):
+        registry = referencing.Registry().with_resource("urn:provider", referencing.Resource(self.doc, referencing.jsonschema.DRAFT7))
+        jsonschema.Draft7Validator({"$ref": f"urn:provider#/components/schemas/{name}"}, registry=registry).validate(value)
 
     def request(self, entry):
         template, operation = self.operation(entry["method"], entry["path"])
@@ -158,15 +158,17 @@ class Schema:
         if body is not None:
             # readOnly fields are required of answers, not of requests
             sent = json.loads(entry["body"])
-            schema = dict(self.doc["components"]["schemas"][body["$ref"].rsplit("/", 1)[1]])
+            name = body["$ref"].rsplit("/", 1)[1]
+            schema = dict(self.doc["components"]["schemas"][name])
             schema["required"] = [r for r in schema.get("required", [])
                                   if not schema["properties"][r].get("readOnly") and "anyOf" not in schema["properties"][r]]
-            self.check(schema, sent)
+            self.doc["components"]["schemas"]["sent." + name] = schema
+            self.check("sent." + name, sent)
         elif entry["body"]:
             raise AssertionError(f"{template} takes no body")
         answer = operation["responses"].get(str(entry["status"]), {}).get("content", {}).get("application/json", {}).get("schema")
         if answer is not None and entry["answer"] and entry["status"] < 300:
-            self.check(answer, json.loads(entry["answer"]))
+            self.check(answer["$ref"].rsplit("/", 1)[1], json.loads(entry["answer"]))
         return entry["method"], template
 
 

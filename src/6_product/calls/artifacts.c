@@ -156,12 +156,14 @@ enum fault call_recording(struct job *job)
 			format, audio.n));
 }
 
+/* A call's jobs are never given up within a week of backing off: nothing accepted is lost. */
+#define TRIES 1000
 const struct job_kind calls_jobs[] = {
-	{ "call.dial", "q-campaign-dialer", call_dial, 20 },
-	{ "call.lookup", "q-campaign-dialer", call_lookup, 1000 },
-	{ "call.finish", "q-artifacts-sync", call_finish, 50 },
-	{ "call.watch", "q-artifacts-sync", call_watch, 1000 },
-	{ "call.transcript", "q-artifacts-sync", call_transcript, 20 },
-	{ "call.recording", "q-artifacts-sync", call_recording, 20 },
+	{ "call.dial", "q-campaign-dialer", call_dial, TRIES },
+	{ "call.lookup", "q-campaign-dialer", call_lookup, TRIES },
+	{ "call.finish", "q-artifacts-sync", call_finish, TRIES },
+	{ "call.watch", "q-artifacts-sync", call_watch, TRIES },
+	{ "call.transcript", "q-artifacts-sync", call_transcript, TRIES },
+	{ "call.recording", "q-artifacts-sync", call_recording, TRIES },
 	{ 0 },
 };

@@ -292,7 +292,7 @@ const struct route inbound_routes[] = {
 };
 
 const struct job_kind inbound_jobs[] = {
-	{ "inbound.process", "q-artifacts-sync", process, 20 },
+	{ "inbound.process", "q-artifacts-sync", process, 1000 },
 	{ "provider.register", "q-artifacts-sync", register_webhook, 1000 },
 	{ 0 },
 };
