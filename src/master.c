@@ -283,17 +283,21 @@ static int64_t saved_clock(void)
 	return at_us;
 }
 
-/* The provider must know our webhook before the first call: a job, so that an absent provider does not
- * hold up the start. One job at a time, whatever is left of an earlier start. */
-static void order_registration(void)
+/* Jobs that every start orders, one of each at a time whatever is left of an earlier start. The provider
+ * must know our webhook before the first call; as a job, an absent provider does not hold up the start. */
+static void order_jobs(bool registration)
 {
 	struct arena *arena = arena_make();
 	char error[200];
 	struct pg_once *once = pg_once_open(cluster_conninfo(arena, "tl_system").p, error, sizeof error);
-	if (!once || pg_once_script(once, "update jobs set run_at = least(run_at, tl_now()) where dedupe_key = 'provider.register' and "
-		"status = 'queued'; select job_add(gen_random_uuid(), 'q-artifacts-sync', 'provider.register', '{}', null, null, null, 0, "
-		"'provider.register')") != OK)
-		die("the provider's registration cannot be ordered: %s", once ? fault_note->message : error);
+	enum fault fault = once ? pg_once_script(once, "select job_add(gen_random_uuid(), 'q-artifacts-sync', 'operations.tidy', '{}', "
+		"null, null, null, 0, 'operations.tidy')") : FAULT_UNAVAILABLE;
+	if (fault == OK && registration)
+		fault = pg_once_script(once, "update jobs set run_at = least(run_at, tl_now()) where dedupe_key = 'provider.register' and "
+			"status = 'queued'; select job_add(gen_random_uuid(), 'q-artifacts-sync', 'provider.register', '{}', null, null, null, "
+			"0, 'provider.register')");
+	if (fault != OK)
+		die("the first jobs cannot be ordered: %s", once ? fault_note->message : error);
 	pg_once_close(once);
 	arena_drop(arena);
 }
@@ -343,8 +347,7 @@ int master_run(void)
 		clock_freeze(saved_clock());
 	if (str_is(config.demo, "on"))
 		tenants_seed_demo();
-	if (str_starts(config.sandbox, "http") || config.ultravox_api_key.n)
-		order_registration();
+	order_jobs(str_starts(config.sandbox, "http") || config.ultravox_api_key.n);
 	if (wants_sandbox) {
 		char text[300];
 		snprintf(text, sizeof text, "127.0.0.1:%d", sandbox_port);

@@ -25,7 +25,7 @@
 const struct route *const product_routes[] = { calls_routes, agents_routes, identity_routes, webhooks_routes, inbound_routes,
 	billing_routes, insight_routes, operations_routes, store_routes, NULL };
 
-const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, webhooks_jobs, inbound_jobs, NULL };
+const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, webhooks_jobs, inbound_jobs, operations_jobs, NULL };
 
 const struct sql *const *const product_sql[] = { core_sql, identity_sql, agents_sql, calls_sql, dial_sql, progress_sql,
 	artifacts_sql, webhooks_sql, inbound_sql, billing_sql, insight_sql, operations_sql, NULL };

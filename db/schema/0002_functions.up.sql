@@ -85,6 +85,17 @@ begin
 	return next;
 end $$;
 
+-- The hourly purge, over all tenants, in batches.
+create function tidy_idempotency(p_most integer) returns integer language plpgsql security definer as $$
+declare
+	n integer;
+begin
+	delete from idempotency_keys k where (k.scope_id, k.key) in (select o.scope_id, o.key from idempotency_keys o
+		where o.expires_at < tl_now() limit p_most for update skip locked);
+	get diagnostics n = row_count;
+	return n;
+end $$;
+
 -- Jobs. With p_lease_ms the job is born running, leased to the caller's process.
 create function job_add(p_id uuid, p_queue text, p_kind text, p_payload jsonb, p_resource_type text, p_resource_id uuid,
 	p_run_at timestamptz, p_lease_ms bigint, p_dedupe text) returns void language plpgsql security definer as $$
@@ -341,7 +352,7 @@ begin
 		execute format('grant execute on function %s to tl_app, tl_agency, tl_system, tl_migrate, tl_ledger', f);
 	end loop;
 end $$;
-revoke all on function call_owner(uuid, text, text), user_seen(uuid, uuid, uuid, text, text, text, text, text, text)
+revoke all on function tidy_idempotency(integer), call_owner(uuid, text, text), user_seen(uuid, uuid, uuid, text, text, text, text, text, text)
 	from tl_app, tl_agency;
 
 -- Rows as the API shows them: one list of columns a resource, in the order of its shape.

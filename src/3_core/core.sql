@@ -47,10 +47,6 @@ where scope_id = :scope::uuid and key = :key::text and state = 'in_flight' and f
 delete from idempotency_keys where scope_id = :scope::uuid and key = :key::text and state = 'in_flight'
 	and fingerprint = :fingerprint::bytea
 
--- name: idem_purge
-delete from idempotency_keys where (scope_id, key) in (select scope_id, key from idempotency_keys
-	where expires_at < tl_now() limit 1000)
-
 -- name: job_insert
 select job_add(:id::uuid, :queue::text, :kind::text, :payload::jsonb, :resource_type::text, :resource_id::uuid,
 	:run_at::timestamptz, :lease_ms::bigint, :dedupe::text)

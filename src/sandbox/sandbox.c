@@ -184,13 +184,17 @@ static void control(struct http_request *r, struct str body)
 	} else if (str_is(what, "destinations")) {
 		http_reply(r, 200, "application/json", str_format(r->arena, "{\"telnyx\":{\"public_key\":\"%.*s\"}}",
 			STRF(post_telnyx_key(r->arena))));
+	} else if (str_is(what, "limits")) {
+		ultravox_limits(json_integer_value(json_object_get(in, "calls_per_second")),
+			json_integer_value(json_object_get(in, "calls_per_minute")), json_integer_value(json_object_get(in, "concurrent_calls")));
+		http_reply(r, 200, "application/json", STR("{}"));
 	} else if (str_is(what, "events")) {
 		json_t *drop = json_object_get(in, "drop");
 		post_chaos(json_integer_value(json_object_get(in, "duplicate")), json_is_true(json_object_get(in, "shuffle")),
 			json_number_value(drop), json_integer_value(json_object_get(in, "seed")));
 		http_reply(r, 200, "application/json", STR("{}"));
 	} else {
-		http_reply(r, 404, "application/json", STR("{\"detail\":\"requests, calls, faults, clock, events or destinations\"}"));
+		http_reply(r, 404, "application/json", STR("{\"detail\":\"requests, calls, faults, clock, limits, events or destinations\"}"));
 	}
 }
 

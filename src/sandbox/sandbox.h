@@ -40,6 +40,9 @@ struct call {
 };
 extern struct call *calls_first;
 
+/* The account's plan; 0 = no limit. Exceeding it is 429, as at the provider. */
+void ultravox_limits(int64_t per_second, int64_t per_minute, int64_t concurrent);
+
 /* outcome.c: what a telephone number does. */
 struct outcome {
 	int ends;		/* last two digits; -1 = by chance */

@@ -171,6 +171,32 @@ static struct call *call_make(struct http_request *r, const struct agent *agent,
 	return c;
 }
 
+static struct {
+	int64_t per_second, per_minute, concurrent, in_second, in_minute, second, minute;
+} plan;
+
+void ultravox_limits(int64_t per_second, int64_t per_minute, int64_t concurrent)
+{
+	plan.per_second = per_second, plan.per_minute = per_minute, plan.concurrent = concurrent;
+	plan.in_second = plan.in_minute = 0;
+}
+
+static bool over_plan(void)
+{
+	int64_t now_s = clock_now_us() / US_PER_S, live = 0;
+	if (now_s != plan.second)
+		plan.second = now_s, plan.in_second = 0;
+	if (now_s / 60 != plan.minute)
+		plan.minute = now_s / 60, plan.in_minute = 0;
+	for (struct call *c = plan.concurrent ? calls_first : NULL; c; c = c->next)
+		live += c->live;
+	if ((plan.per_second && plan.in_second >= plan.per_second) || (plan.per_minute && plan.in_minute >= plan.per_minute) ||
+	    (plan.concurrent && live >= plan.concurrent))
+		return true;
+	plan.in_second++, plan.in_minute++;
+	return false;
+}
+
 /* How often this creation was tried: per reference, so that two calls to one number do not mix. */
 static long tries_of(struct http_request *r, const json_t *in)
 {
@@ -193,6 +219,11 @@ static void call_create(struct http_request *r, struct str agent_id, const json_
 	}
 	if (!to.n && json_object_get(in, "medium")) {
 		refuse(r, 400, "medium: only telnyx with outgoing.to is known here");
+		return;
+	}
+	if (over_plan()) {
+		http_reply_header(r, "Retry-After", STR("1"));
+		refuse(r, 429, "Request was throttled.");
 		return;
 	}
 	long n = last == 20 || last == 22 ? tries_of(r, in) : 0;

@@ -44,6 +44,33 @@ def test_stop_leaves_nothing_and_start_goes_on(own):
     ledger_is_right(own)
 
 
+def test_a_request_under_way_is_finished_before_the_stop(own):
+    """SIGTERM while the provider takes its time: the answer still comes, new requests do not get in."""
+    client = own.client()
+    agent = client.agent()
+    httpx.post(own.sandbox + "/_sandbox/faults", json={"match": "POST /api/agents/*/calls", "mode": "delay", "delay_ms": 1500})
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(client.call(agent=agent)))
+    asking.start()
+    while own.sql("select count(*) from calls where client_id = %s and status = 'dialing'", client.id) == [(0,)]:
+        pass
+    own.process.send_signal(signal.SIGTERM)
+    asking.join()
+    assert answers[0].status_code == 201
+    assert own.process.wait(40) == 0
+    own.http.close()
+
+
+def test_what_has_outlived_its_time_is_swept(server, client):
+    client.call("+15555550111", headers={"Idempotency-Key": "k"})
+    server.advance(100)
+    count = lambda: server.sql("select (select count(*) from idempotency_keys where client_id = %s), "
+                               "(select count(*) from jobs where client_id = %s)", client.id, client.id)[0]
+    assert count()[0] == 1 and count()[1] > 0
+    server.advance(8 * 86400)
+    assert count() == (0, 0)
+
+
 def test_a_second_server_on_the_folder_is_refused(own):
     second = subprocess.run([BIN, "serve", "--data", str(own.data), "--listen", "127.0.0.1:0", "--sandbox-listen", "127.0.0.1:0"],
                             capture_output=True, text=True, env=clean_environment(), timeout=60)

@@ -108,6 +108,19 @@ def test_lost_tripled_and_shuffled_events(server, client):
     assert client.balance()["balance"] == 1000 - sum(c["credits_charged"] for c in calls)
 
 
+def test_the_providers_own_limits_are_waited_out(server, client):
+    """A plan of two calls a second: throttled creations are repeated, each call is placed once."""
+    agent = client.agent()
+    httpx.post(server.sandbox + "/_sandbox/limits", json={"calls_per_second": 2})
+    answers = [client.call("+15555550111", agent=agent) for _ in range(4)]
+    assert [a.status_code for a in answers] == [201, 201, 202, 202]
+    server.advance(120)
+    httpx.post(server.sandbox + "/_sandbox/limits", json={})
+    for answer in answers:
+        call_id = answer.json()["data"]["id"]
+        assert client.read(call_id)["status"] == "busy" and len(placed(server, call_id)) == 1
+
+
 # what we send, and what the sandbox answers, against the provider's own schema
 
 USED = {
