@@ -2,37 +2,42 @@
 -- HTTP status in the SQLSTATE (TL402) and their details as JSON members in DETAIL.
 
 -- Opens a door: checks what the credential claims against the rows, then sets the tenant for the
--- rest of the transaction. With p_client null the whole agency is meant.
+-- rest of the transaction; answers the client's limits. With p_client null the whole agency is meant.
+-- One query and a plain result, because every request begins here.
 create function tl_enter(p_agency uuid, p_client uuid, p_issuer text, p_subject text, p_now text, p_request text)
-returns table (user_id uuid, client_mode text, subscription_status text, client_limits jsonb)
-language plpgsql security definer as $$
+returns jsonb language plpgsql security definer as $$
 declare
-	seen boolean;
+	r record;
 begin
-	perform set_config('tl.now', p_now, true);
 	if p_client is not null then
-		select c.mode, c.subscription_status, c.limits into client_mode, subscription_status, client_limits
-			from clients c where c.id = p_client and c.agency_id = p_agency and c.deleted_at is null;
+		select c.limits, u.id, u.is_active into r from clients c left join lateral (
+			select u.id, u.is_active from users u
+			where u.agency_id = p_agency and u.issuer = p_issuer and u.subject = p_subject
+				and (u.client_id is null or u.client_id = p_client)
+			order by u.is_active limit 1) u on true
+		where c.id = p_client and c.agency_id = p_agency and c.deleted_at is null;
 		if not found then
 			raise sqlstate 'TL403' using message = 'This client is not yours', detail = '"reason":"foreign_client"';
 		end if;
-	elsif not exists (select from agencies a where a.id = p_agency and a.is_active) then
-		raise sqlstate 'TL403' using message = 'No such agency', detail = '"reason":"no_tenant"';
-	end if;
-	if p_subject is not null then
-		select u.id, u.is_active into user_id, seen from users u
+	else
+		select a.limits, u.id, u.is_active into r from agencies a left join lateral (
+			select u.id, u.is_active from users u
 			where u.agency_id = p_agency and u.issuer = p_issuer and u.subject = p_subject
-				and (p_client is null or u.client_id is null or u.client_id = p_client)
-			order by u.is_active limit 1;
+			order by u.is_active limit 1) u on true
+		where a.id = p_agency and a.is_active;
 		if not found then
-			raise sqlstate 'TL002' using message = 'unseen user';
-		elsif not seen then
-			raise sqlstate 'TL401' using message = 'This user is deactivated', detail = '"reason":"deactivated"';
+			raise sqlstate 'TL403' using message = 'No such agency', detail = '"reason":"no_tenant"';
 		end if;
 	end if;
+	if p_subject is not null and r.id is null then
+		raise sqlstate 'TL002' using message = 'unseen user';
+	elsif not r.is_active then
+		raise sqlstate 'TL401' using message = 'This user is deactivated', detail = '"reason":"deactivated"';
+	end if;
 	perform set_config('tl.agency', p_agency::text, true), set_config('tl.client', coalesce(p_client::text, ''), true),
-		set_config('tl.actor', coalesce(user_id::text, 'system'), true), set_config('tl.request', p_request, true);
-	return next;
+		set_config('tl.now', p_now, true), set_config('tl.request', p_request, true),
+		set_config('tl.actor', coalesce(r.id::text, 'system'), true);
+	return r.limits;
 end $$;
 
 -- The door of a job or provider event: the tenant comes from the row that caused it.

@@ -1,8 +1,7 @@
 -- Statements of the house itself: doors, keys, idempotency, jobs, events.
 
 -- name: door_tenant
-select user_id, client_mode, subscription_status, client_limits
-from tl_enter(:agency::uuid, :client::uuid, :issuer::text, :subject::text, :now::text, :request::text)
+select tl_enter(:agency::uuid, :client::uuid, :issuer::text, :subject::text, :now::text, :request::text) as limits
 
 -- name: door_system
 select tl_enter_system(:agency::text, :client::text, :now::text, :request::text)

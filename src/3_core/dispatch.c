@@ -184,7 +184,7 @@ static void learn_limits(const struct tx *tx)
 	json_t *limits;
 	if (!tx->scope.client_id.p || !tx->scope.subject.p)
 		return;
-	struct str text = pg_col(tx->arena, &tx->entered, 0, "client_limits");
+	struct str text = pg_col(tx->arena, &tx->entered, 0, "limits");
 	if (text.n <= 2 || json_read(tx->arena, text, &limits) != OK)
 		return;
 	json_int_t rate = json_integer_value(json_object_get(limits, "requests_per_second"));

@@ -24,7 +24,7 @@ struct tx {
 	struct pg_conn *conn;		/* NULL: a read tx */
 	struct pg_step steps[8];	/* queued by a read tx */
 	size_t queued;
-	struct rows entered;		/* what the door told: user_id, client_mode, ... */
+	struct rows entered;		/* what the door told: limits */
 	bool open, wakes_jobs;
 	enum fault (*first_answer)(void *context);	/* runs once after the first round trip */
 	void *context;
