@@ -83,8 +83,8 @@ void settings_resolve(int port, int sandbox_port)
 		config_set_value("sandbox", url);
 	}
 	if (str_starts(config.sandbox, "http")) {
-		set_if_empty(config.ultravox_base_url, "ultravox_base_url", config.sandbox.p);
-		set_if_empty(config.ultravox_api_key, "ultravox_api_key", "sandbox");
+		if (!config.ultravox_api_key.n)
+			set_if_empty(config.ultravox_base_url, "ultravox_base_url", config.sandbox.p);
 		set_if_empty(config.telnyx_base_url, "telnyx_base_url", config.sandbox.p);
 		set_if_empty(config.default_from_number, "default_from_number", "+15005550006");
 	}

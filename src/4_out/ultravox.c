@@ -12,9 +12,18 @@
 #define RECORDING_BYTES ((size_t)64 << 20)
 #define MOST_PAGES 200
 
-void voice_account_default(struct voice_account *ret)
+enum fault voice_account_for(struct str mode, struct voice_account *ret)
 {
-	*ret = (struct voice_account){ .base_url = config.ultravox_base_url, .api_key = config.ultravox_api_key };
+	bool sandbox = str_starts(config.sandbox, "http"), test = str_is(mode, "test");
+	bool real = config.ultravox_api_key.n && !str_eq(config.ultravox_base_url, config.sandbox);
+	*ret = (struct voice_account){ .base_url = test ? config.sandbox : config.ultravox_base_url,
+		.api_key = test ? STR("sandbox") : config.ultravox_api_key };
+	if (test ? sandbox : real)
+		return OK;
+	enum fault fault = fault_raise(FAULT_UNAVAILABLE, test ? "No sandbox runs for test clients; start with --set sandbox=on"
+		: "No voice provider is configured for live clients; set ULTRAVOX_API_KEY");
+	fault_detail("reason", STR("not_configured"));
+	return fault;
 }
 
 /* `detail`, else the start of whatever came (the provider documents no error body). */

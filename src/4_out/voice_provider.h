@@ -27,7 +27,9 @@ struct voice_answer {
 	struct str problem;		/* for people, no secret */
 };
 
-void voice_account_default(struct voice_account *ret_account);
+/* A test client is wired to the sandbox and never reaches a real provider; a live one needs a real key.
+ * FAULT_UNAVAILABLE, details.reason not_configured, when there is none for this mode (live, test). */
+enum fault voice_account_for(struct str mode, struct voice_account *ret_account) MUST_CHECK;
 
 /* POST a creation; `id_field` names the identifier in a 201. */
 struct voice_answer voice_create(struct arena *arena, const struct voice_account *account, const char *path,

@@ -108,6 +108,14 @@ def test_lost_tripled_and_shuffled_events(server, client):
     assert client.balance()["balance"] == 1000 - sum(c["credits_charged"] for c in calls)
 
 
+def test_a_live_client_never_uses_the_sandbox(server):
+    """Without a real key a live client is told so; a test client never reaches a real provider."""
+    live = server.client(mode="live")
+    answer = live.post("/agents", {"name": "Desk", "system_prompt": "You are the front desk."})
+    assert answer.status_code == 503 and answer.json()["error"]["details"]["reason"] == "not_configured"
+    assert live.get("/agents").json()["data"] == [] and server.sql("select count(*) from jobs where client_id = %s", live.id) == [(0,)]
+
+
 def test_the_providers_own_limits_are_waited_out(server, client):
     """A plan of two calls a second: throttled creations are repeated, each call is placed once."""
     agent = client.agent()

@@ -116,11 +116,14 @@ static enum fault commit_and_push(struct req *req, struct str id, const struct r
 static enum fault create(struct req *req)
 {
 	struct agent_new *in = req->in;
-	struct rows row;
+	struct voice_account account;
+	struct rows client, row;
 	TRY(req_need_client(req));
 	TRY(check_links(in));
 	struct str id = uuid_make(req->arena);
 	TRY(req_begin(req));
+	TRY(agents_mode(&req->tx, (struct agents_mode){ 0 }, &client));
+	TRY(voice_account_for(pg_col(req->arena, &client, 0, "mode"), &account));
 	agents_insert_later(&req->tx, (struct agents_insert){ .id = id, .name = in->name, .description = in->description,
 		.system_prompt = in->system_prompt, .model = in->model.p ? in->model : config.default_model,
 		.settings = in->settings }, NULL);
@@ -291,7 +294,7 @@ static enum fault push(struct job *job)
 	TRY(agents_push_load(&tx, (struct agents_push_load){ .id = job->resource_id }, &row));
 	if (!row.count)
 		return OK;
-	voice_account_default(&account);
+	TRY(voice_account_for(pg_col(job->arena, &row, 0, "mode"), &account));
 	TRY(json_read(job->arena, pg_col(job->arena, &row, 0, "settings"), &settings));
 	struct str provider_id = pg_col(job->arena, &row, 0, "ultravox_agent_id");
 	struct str path = str_format(job->arena, "/api/agents/%.*s", STRF(provider_id));

@@ -5,6 +5,9 @@ insert into agents (id, agency_id, client_id, name, description, system_prompt, 
 values (:id::uuid, tl_agency(), tl_client(), :name::text, :description::text, :system_prompt::text, :model::text,
 	coalesce(:settings::jsonb, '{}'), 'creating')
 
+-- name: agents_mode
+select mode from clients
+
 -- name: agents_get
 select * from agent_rows where id = :id::uuid
 
@@ -34,7 +37,7 @@ returning id
 update agents set deleted_at = tl_now(), updated_at = tl_now() where id = :id::uuid and deleted_at is null returning id
 
 -- name: agents_push_load
-select name, system_prompt, model, settings, status, revision, pushed_revision, ultravox_agent_id, deleted_at
+select (select mode from clients) as mode, name, system_prompt, model, settings, status, revision, pushed_revision, ultravox_agent_id, deleted_at
 from agents where id = :id::uuid
 
 -- name: agents_pushed

@@ -14,6 +14,7 @@
 struct artifact {
 	const char *kind, *event;
 	struct str provider_id;
+	struct voice_account account;
 	int64_t ended_us, answered_us;
 	bool pending;
 };
@@ -27,6 +28,7 @@ static enum fault load(struct job *job, struct artifact *ret)
 	ret->pending = row.count && str_is(pg_col(job->arena, &row, 0, "status"), "pending");
 	if (!ret->pending)
 		return OK;
+	TRY(voice_account_for(pg_col(job->arena, &row, 0, "mode"), &ret->account));
 	ret->provider_id = pg_col(job->arena, &row, 0, "ultravox_call_id");
 	ret->answered_us = pg_time_us(&row, 0, "answered_at");
 	ret->ended_us = pg_time_us(&row, 0, "provider_ended_at");
@@ -95,14 +97,12 @@ static struct str items_of(struct arena *arena, const json_t *messages, int64_t 
 enum fault call_transcript(struct job *job)
 {
 	struct artifact a = { .kind = "transcript", .event = "call.transcript.ready" };
-	struct voice_account account;
 	json_t *messages;
 	int64_t count;
 	TRY(load(job, &a));
 	if (!a.pending)
 		return OK;
-	voice_account_default(&account);
-	enum fault fault = voice_messages(job->arena, &account, a.provider_id, &messages);
+	enum fault fault = voice_messages(job->arena, &a.account, a.provider_id, &messages);
 	if (fault == FAULT_NOT_FOUND || fault == FAULT_UNAVAILABLE)
 		return later(job, &a);
 	TRY(fault);
@@ -135,13 +135,11 @@ static int64_t wav_ms(struct str audio)
 enum fault call_recording(struct job *job)
 {
 	struct artifact a = { .kind = "recording", .event = "call.recording.ready" };
-	struct voice_account account;
 	struct str audio, type;
 	TRY(load(job, &a));
 	if (!a.pending)
 		return OK;
-	voice_account_default(&account);
-	enum fault fault = voice_recording(job->arena, &account, a.provider_id, &audio, &type);
+	enum fault fault = voice_recording(job->arena, &a.account, a.provider_id, &audio, &type);
 	if (fault == FAULT_NOT_FOUND)
 		return later(job, &a);
 	TRY(fault);

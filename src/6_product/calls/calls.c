@@ -8,6 +8,7 @@
 #include "../../3_core/config.h"
 #include "../../3_core/events.h"
 #include "../../4_out/objects.h"
+#include "../../4_out/voice_provider.h"
 
 #define RECORDING_URL_S 3600
 
@@ -91,6 +92,8 @@ static enum fault judge(struct req *req, const struct rows *p, struct call_new *
 		fault_detail("reason", STR("subscription_suspended"));
 		return fault;
 	}
+	struct voice_account account;
+	TRY(voice_account_for(pg_col(req->arena, p, 0, "mode"), &account));
 	if (pg_null(p, 0, "agent_id")) {
 		enum fault fault = fault_raise(FAULT_NOT_FOUND, "No such agent");
 		fault_detail("field", STR("agent_id"));

@@ -2,7 +2,7 @@
 
 -- What a new call needs to know: the agent, the price, what is available and how many lines are busy.
 -- name: calls_prospect
-select c.price_per_minute, c.subscription_status, coalesce((c.limits ->> 'concurrent_calls')::integer, 10) as most,
+select c.price_per_minute, c.subscription_status, c.mode, coalesce((c.limits ->> 'concurrent_calls')::integer, 10) as most,
 	c.settings ->> 'from_number' as client_number,
 	coalesce(k.balance - k.held, 0) as available, a.id as agent_id, a.status as agent_status,
 	a.settings ->> 'from_number' as agent_number, a.settings ->> 'max_conversation_duration' as agent_max,

@@ -232,7 +232,7 @@ enum fault call_dial(struct job *job)
 	TRY(dial_load(&tx, (struct dial_load){ .id = job->resource_id }, &d.row));
 	if (!d.row.count)
 		return OK;
-	voice_account_default(&d.account);
+	TRY(voice_account_for(column(&d, "mode"), &d.account));
 	if (!pg_bool(&d.row, 0, "wanting"))
 		return OK;
 	if (str_is(d.step, "posted"))
@@ -261,7 +261,7 @@ enum fault call_lookup(struct job *job)
 	TRY(dial_load(&tx, (struct dial_load){ .id = job->resource_id }, &d.row));
 	if (!d.row.count || !pg_bool(&d.row, 0, "wanting"))
 		return OK;
-	voice_account_default(&d.account);
+	TRY(voice_account_for(column(&d, "mode"), &d.account));
 	int64_t n = json_integer_value(json_object_get(job->payload, "n"));
 	int64_t intended_us = pg_time_us(&d.row, 0, "intended_at");
 	enum fault asked = voice_find_call(job->arena, &d.account, job->resource_id, &call);

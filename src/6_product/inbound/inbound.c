@@ -266,21 +266,25 @@ static enum fault learn_sandbox_keys(struct arena *arena)
 	return vault_put(arena, TELNYX_KEY, json_text(answer, "telnyx.public_key"));
 }
 
-/* Registers our webhook at the voice provider with a secret of our own making. */
+/* Registers our webhook, with a secret of our own making, at every voice provider we use. */
 static enum fault register_webhook(struct job *job)
 {
-	struct voice_account account;
+	static const char *const modes[] = { "live", "test" };
 	char random[32];
+	struct voice_account account;
 	struct str secret = config.ultravox_webhook_secret;
-	voice_account_default(&account);
 	if (!secret.n) {
 		random_bytes(random, sizeof random);
 		TRY(vault_once(job->arena, ULTRAVOX_SECRET, hex_write(job->arena, (struct str){ random, sizeof random }), &secret));
 	}
 	secret = str_trim(str_cut(&secret, ','));
+	struct str url = str_format(job->arena, "%.*s" API "/webhooks/ultravox", STRF(config.public_url));
 	if (str_starts(config.sandbox, "http"))
 		TRY(learn_sandbox_keys(job->arena));
-	return voice_webhook(job->arena, &account, str_format(job->arena, "%.*s" API "/webhooks/ultravox", STRF(config.public_url)), secret);
+	for (int i = 0; i < 2; i++)
+		if (voice_account_for(str_of(modes[i]), &account) == OK)
+			TRY(voice_webhook(job->arena, &account, url, secret));
+	return OK;
 }
 
 const struct route inbound_routes[] = {
