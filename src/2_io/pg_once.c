@@ -3,6 +3,7 @@
 #include "pg_map.h"
 #include "../0_base/arena.h"
 #include <libpq-fe.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -94,6 +95,26 @@ static void conninfo_pair(struct buf *b, const char *key, const char *value)
 	buf_char(b, '\'');
 }
 
+/* libpq resolves names while it connects and would hold up a worker's loop: give it the address. A socket
+ * folder or several hosts are left as they are. */
+static void add_address(struct buf *b, const PQconninfoOption *all)
+{
+	const char *host = NULL;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
+	char text[64];
+	for (const PQconninfoOption *o = all; o && o->keyword; o++) {
+		if (strcmp(o->keyword, "host") == 0)
+			host = o->val;
+		if (strcmp(o->keyword, "hostaddr") == 0 && o->val)
+			return;
+	}
+	if (!host || !*host || *host == '/' || *host == '@' || strchr(host, ',') || getaddrinfo(host, NULL, &hints, &found) != 0)
+		return;
+	if (getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) == 0)
+		conninfo_pair(b, "hostaddr", text);
+	freeaddrinfo(found);
+}
+
 struct str pg_once_conninfo(struct arena *arena, struct str base, const char *user, const char *password, const char *database,
 	const char *options)
 {
@@ -108,6 +129,7 @@ struct str pg_once_conninfo(struct arena *arena, struct str base, const char *us
 		if (value)
 			conninfo_pair(&b, o->keyword, value);
 	}
+	add_address(&b, all);
 	PQconninfoFree(all);
 	PQfreemem(error);
 	return buf_view(&b);

@@ -256,3 +256,36 @@ def test_a_page_far_behind_costs_no_more_than_the_first(server, client):
     first, last = buffers(None), buffers(("2026-01-01 00:10:00+00", "ffffffff-ffff-ffff-ffff-ffffffffffff"))
     assert last <= first * 1.1 + 5, (first, last)
     server.sql("delete from calls where client_id = %s", client.id)
+
+
+def test_two_copies_on_one_database(server, folder):
+    """Production's form: DATABASE_URL and a key file, any number of copies; the roles log in with passwords."""
+    server.sql("create database other")
+    key = folder / "other.key"
+    key.write_text("ab" * 32)
+    url = f"postgresql://trunkline@/other?host={server.data / 'run'}"
+    copies = []
+    try:
+        settings = ("--set", f"database_url={url}", "--set", f"master_key_file={key}", "--set", "dev_issuer=true", "--set", "sandbox=on",
+                    "--workers", "1")
+        copies = [Server(folder / f"copy{n}", *settings, clock=False) for n in (1, 2)]
+        environ = {**clean_environment(), "DATABASE_URL": url, "MASTER_KEY_FILE": str(key)}
+
+        def command(*arguments):
+            done = subprocess.run([BIN, *arguments, "--data", str(copies[0].data)], capture_output=True, text=True, env=environ)
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
+
+        command("agency", "create", "--name", "Other")
+        client = json.loads(command("client", "create", "--name", "C", "--email", "c@example.com", "--credits", "5", "--mode", "test"))
+        token = command("token", "--role", "client_admin", "--client", client["id"])
+        made = [httpx.post(c.url + "/api/v1/agents", json={"name": "Desk", "system_prompt": "You are the front desk."}, timeout=30,
+                           headers={"Authorization": f"Bearer {token}", "Idempotency-Key": "one"}) for c in copies]
+        assert [m.status_code for m in made] == [201, 201] and made[0].content == made[1].content
+        keyless = subprocess.run([BIN, "serve", "--data", str(folder / "copy3"), "--listen", "127.0.0.1:0"], capture_output=True, text=True,
+                                 env={**clean_environment(), "DATABASE_URL": url}, timeout=30)
+        assert keyless.returncode == 1 and "MASTER_KEY_FILE" in keyless.stderr
+    finally:
+        for copy in copies:
+            copy.stop()
+        server.sql("drop database other with (force)")

@@ -10,4 +10,3 @@ update call_artifacts set status = :status::text, object_key = :object_key::text
 	bytes = :bytes::bigint, duration_seconds = :duration_ms::bigint / 1000.0, items = :items::jsonb, updated_at = tl_now()
 where call_id = :id::uuid and kind = :kind::text and status = 'pending'
 returning id
-
