@@ -208,6 +208,7 @@ static void segment_wait(struct pg_conn *c, struct segment *s)
 	*c->last = s;
 	c->last = &s->next;
 	c->trips++;
+	metric_add(METRIC_sql_round_trips, 1);
 	if (!PQpipelineSync(c->pq))
 		conn_break(c, PQerrorMessage(c->pq));
 	mark_dirty(c);

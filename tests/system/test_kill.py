@@ -172,7 +172,7 @@ def delivered(server, receiver):
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_worker_dies_at_a_named_point(world, point):
+def test_a_worker_dies_at_a_named_point(world, point, capsys):
     server = world("--workers", "1", name="named")
     tenants = tenants_of(server, 1)
     server.stop()
@@ -188,10 +188,11 @@ def test_a_worker_dies_at_a_named_point(world, point):
     # each death takes at most the dials of that worker with it
     found = judge(server, tenants, load.answered, most_lost=visits * 8)
     assert len(load.answered) == 40
-    print(f"kill point {point}: visited {visits} times, {found}")
+    with capsys.disabled():
+        print(f"\nkill point {point}: visited {visits} times, {found}")
 
 
-def test_random_kills_of_worker_master_and_database(world, receiver):
+def test_random_kills_of_worker_master_and_database(world, receiver, capsys):
     seed = int(os.environ.get("TRUNKLINE_KILL_SEED", random.SystemRandom().randrange(1 << 32)))
     dice = random.Random(seed)
     server = world("--workers", "2")
@@ -218,6 +219,7 @@ def test_random_kills_of_worker_master_and_database(world, receiver):
                 kills[-1] += ("was gone already",)
     found = judge(server, tenants, load.answered, most_lost=len(kills) * 16)
     found |= delivered(server, receiver)
-    print(f"seed {seed}: kills {kills}; {found}; refused meanwhile {dict(load.other)}")
+    with capsys.disabled():
+        print(f"\nseed {seed}: kills {kills}; {found}; refused meanwhile {dict(load.other)}")
     assert len(load.answered) == CALLS
     assert {k[0] for k in kills} == {"worker", "database", "master"}

@@ -1,6 +1,7 @@
 """Starting, stopping, slots, order of work, the embedded store, migrations."""
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -256,6 +257,27 @@ def test_a_page_far_behind_costs_no_more_than_the_first(server, client):
     first, last = buffers(None), buffers(("2026-01-01 00:10:00+00", "ffffffff-ffff-ffff-ffff-ffffffffffff"))
     assert last <= first * 1.1 + 5, (first, last)
     server.sql("delete from calls where client_id = %s", client.id)
+
+
+def test_round_trips(folder):
+    """A read waits for the database once; a call's creation twice before its commit, so three times in all."""
+    quiet = Server(folder / "trips", "--workers", "1", "--set", "jobs_at_once=0", clock=False)
+    try:
+        client = quiet.client()
+        agent = client.agent()
+
+        def trips(ask, status):
+            count = lambda: int(re.search(r"sql_round_trips_total (\d+)", quiet.http.get("/metrics").text.split("# TYPE trunkline_sql_round")[1])[1])
+            before = count()
+            assert ask().status_code == status
+            return count() - before
+
+        call_id = client.call(agent=agent, headers={"Prefer": "respond-async"}).json()["data"]["id"]
+        assert trips(lambda: client.get(f"/calls/{call_id}"), 200) == 1
+        assert trips(lambda: client.get("/calls"), 200) == 1
+        assert trips(lambda: client.call(agent=agent, headers={"Prefer": "respond-async", "Idempotency-Key": "k"}), 202) == 3
+    finally:
+        quiet.stop()
 
 
 def test_two_copies_on_one_database(server, folder):
