@@ -1,5 +1,16 @@
 -- Agencies, clients, users, agents, calls, jobs, events, ledger, webhooks out, provider events in.
 
+-- Words of the state machines. Domains, because PostgreSQL keeps their checks parsed while a table's CHECK is
+-- read anew by every statement that writes it.
+create domain call_status as text check (value in ('queued', 'dialing', 'unknown', 'ringing', 'in_progress',
+	'completed', 'voicemail', 'busy', 'no_answer', 'failed', 'cancelled'));
+create domain call_outcome as text check (value in ('completed', 'voicemail', 'call_screened', 'busy', 'no_answer',
+	'declined', 'invalid_number', 'failed', 'not_placed', 'cancelled', 'expired', 'no_funds', 'unknown'));
+create domain call_direction as text check (value in ('outbound', 'inbound'));
+create domain job_status as text check (value in ('queued', 'running', 'done', 'failed', 'dead'));
+create domain hold_status as text check (value in ('held', 'settled', 'released'));
+create domain idempotency_state as text check (value in ('in_flight', 'done'));
+
 create table agencies (
 	id uuid primary key,
 	agency_id uuid generated always as (id) stored,
@@ -92,11 +103,9 @@ create table calls (
 	carrier_call_id text,
 	phone_number text not null,
 	from_number text,
-	direction text not null check (direction in ('outbound', 'inbound')),
-	status text not null check (status in ('queued', 'dialing', 'unknown', 'ringing', 'in_progress',
-		'completed', 'voicemail', 'busy', 'no_answer', 'failed', 'cancelled')),
-	outcome text check (outcome in ('completed', 'voicemail', 'call_screened', 'busy', 'no_answer', 'declined',
-		'invalid_number', 'failed', 'not_placed', 'cancelled', 'expired', 'no_funds', 'unknown')),
+	direction call_direction not null,
+	status call_status not null,
+	outcome call_outcome,
 	end_reason_raw text,
 	carrier_cause text,
 	context jsonb not null default '{}',
@@ -251,7 +260,7 @@ create table jobs (
 	resource_type text,
 	resource_id uuid,
 	request_id text,
-	status text not null check (status in ('queued', 'running', 'done', 'failed', 'dead')),
+	status job_status not null,
 	run_at timestamptz not null,
 	attempts integer not null default 0,
 	generation bigint not null default 0,
@@ -274,7 +283,7 @@ create table idempotency_keys (
 	agency_id uuid not null,
 	client_id uuid,
 	fingerprint bytea not null,
-	state text not null check (state in ('in_flight', 'done')),
+	state idempotency_state not null,
 	status_code integer not null,
 	body_sealed bytea not null,
 	lease_until timestamptz not null,
@@ -301,7 +310,7 @@ create table credit_holds (
 	client_id uuid not null,	-- written by ledger_hold alone, beside its account
 	amount bigint not null check (amount > 0),
 	settled_amount bigint,
-	status text not null check (status in ('held', 'settled', 'released')),
+	status hold_status not null,
 	reference_type text not null,
 	reference_id text not null,
 	created_at timestamptz not null default tl_now(),
