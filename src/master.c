@@ -90,10 +90,10 @@ void settings_resolve(int port, int sandbox_port)
 	}
 	set_if_empty(config.ultravox_base_url, "ultravox_base_url", "https://api.ultravox.ai");
 	bool real = config.ultravox_api_key.n && !str_eq(config.ultravox_base_url, config.sandbox);
-	if (demo)
+	if (demo) {
 		config_set_value("egress_allow_private", "true");
-	if (demo || !config.database_url.n)
 		config_set_value("dev_issuer", "true");
+	}
 	config_set_value("demo", demo ? "on" : "off");
 	if (real && config.test_clock)
 		die("--test-clock is refused with a real provider key");

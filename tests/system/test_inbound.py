@@ -122,5 +122,11 @@ def test_without_a_secret_nothing_verifies(folder):
         answer = telnyx(server, "CallSid=1&CallStatus=ringing", at=datetime.now(timezone.utc))
         assert answer.status_code == 503 and answer.json()["error"]["details"]["reason"] == "not_configured"
         assert stored(server) == 0
+        # outside the demo nobody trusts the development issuer unasked
+        assert server.http.get("/.well-known/jwks.json").status_code == 404
+        server.command("agency", "create", "--name", "A")
+        token = server.command("token", "--role", "agency_admin")
+        answer = server.http.get("/api/v1/auth/me", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 401 and answer.json()["error"]["details"]["reason"] == "issuer"
     finally:
         server.stop()

@@ -128,7 +128,7 @@ def test_bad_endpoints(client, body, field):
 
 def test_private_addresses_are_never_reached(folder, receiver):
     """Without egress_allow_private: refused on write where it shows, and on delivery where only DNS tells."""
-    server = Server(folder / "public", "--workers", "1", "--set", "demo=off")
+    server = Server(folder / "public", "--workers", "1", "--set", "demo=off", "--set", "dev_issuer=true")
     try:
         client = server.client()
         for url in (receiver.url, "https://127.0.0.1/x", "https://10.0.0.1/", "https://[::1]/", "https://[::ffff:127.0.0.1]/",
