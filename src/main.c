@@ -213,7 +213,7 @@ static int run_migrate(const char *verb, const struct arguments *a)
 	if (verb && strcmp(verb, "up") == 0)
 		migrate_up(false);
 	else if (verb && strcmp(verb, "down") == 0)
-		migrate_down(a->to < 0 ? 2 : a->to);
+		migrate_down(a->to);
 	else if (verb && strcmp(verb, "status") == 0)
 		migrate_status();
 	else

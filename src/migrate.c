@@ -136,6 +136,9 @@ void migrate_down(int to)
 	int count = 0;
 	while (schema_files[count].name)
 		count++;
+	for (int i = 0; to < 0 && i < count; i++)	/* files stand in the order of their names */
+		if (is_up(&schema_files[count - 1 - i]) && applied(once, arena, str_format(arena, "%d", atoi(schema_files[count - 1 - i].name)).p))
+			to = atoi(schema_files[count - 1 - i].name);
 	for (int i = count - 1; i >= 0; i--) {
 		const struct embedded *f = &schema_files[i];
 		struct str version = str_format(arena, "%d", atoi(f->name));

@@ -12,6 +12,7 @@
 #include "2_io/loop.h"
 #include "2_io/shared.h"
 #include "3_core/config.h"
+#include "3_core/issuers.h"
 #include "3_core/vault.h"
 #include "6_product/operations/operations.h"
 #include <errno.h>
@@ -89,6 +90,7 @@ int worker_run(void)
 	log_buffered(true);
 	tenant_open(cluster_conninfo(arena, "tl_app").p, cluster_conninfo(arena, "tl_agency").p, cluster_conninfo(arena, "tl_system").p,
 		product_sql, (int)config.pg_write_connections);
+	issuers_open();
 	dispatch_open(product_routes);
 	jobs_open(product_jobs);
 	operations_started();

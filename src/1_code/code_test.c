@@ -134,7 +134,7 @@ static void a_token_is_verified_by_its_own_kind_of_key(void **state)
 static void a_sealed_value_opens_only_where_it_was_closed(void **state)
 {
 	char raw[32] = { 7 };
-	struct str key = { raw, 32 }, plain, sealed = seal_close(arena, key, STR("row 1"), STR("secret"));
+	struct str key = { raw, 32 }, plain, sealed = seal_close(arena, key, 1, STR("row 1"), STR("secret"));
 	(void)state;
 	assert_true(seal_open(arena, key, STR("row 1"), sealed, &plain) && str_is(plain, "secret"));
 	assert_false(seal_open(arena, key, STR("row 2"), sealed, &plain));

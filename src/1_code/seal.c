@@ -8,13 +8,18 @@
 #define NONCE_BYTES 12
 #define TAG_BYTES 16
 
-struct str seal_close(struct arena *arena, struct str key, struct str context, struct str plain)
+int seal_key_version(struct str sealed)
+{
+	return sealed.n >= HEAD_BYTES + NONCE_BYTES + TAG_BYTES && sealed.p[0] == 1 ? (unsigned char)sealed.p[1] : 0;
+}
+
+struct str seal_close(struct arena *arena, struct str key, int key_version, struct str context, struct str plain)
 {
 	unsigned char *out = arena_alloc(arena, HEAD_BYTES + NONCE_BYTES + plain.n + TAG_BYTES);
 	unsigned char *nonce = out + HEAD_BYTES, *text = nonce + NONCE_BYTES;
 	int n = 0, end = 0;
-	bug_unless(key.n == SEAL_KEY_BYTES);
-	out[0] = 1, out[1] = 1;
+	bug_unless(key.n == SEAL_KEY_BYTES && key_version > 0 && key_version < 256);
+	out[0] = 1, out[1] = (unsigned char)key_version;
 	random_bytes(nonce, NONCE_BYTES);
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	bug_unless(ctx && EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL,

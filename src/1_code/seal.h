@@ -8,7 +8,8 @@
 
 #define SEAL_KEY_BYTES 32
 
-struct str seal_close(struct arena *arena, struct str key, struct str context, struct str plain);
+struct str seal_close(struct arena *arena, struct str key, int key_version, struct str context, struct str plain);
+int seal_key_version(struct str sealed);	/* 0 when it is nothing we sealed */
 bool seal_open(struct arena *arena, struct str key, struct str context, struct str sealed,
 	struct str *ret_plain) MUST_CHECK;
 

@@ -17,7 +17,6 @@ static const struct {
 	{ "TL422", FAULT_VALIDATION_ERROR, NULL },
 	{ "TL429", FAULT_RATE_LIMIT_EXCEEDED, NULL },
 	{ "TL001", FAULT_STALE_LEASE, NULL },
-	{ "TL002", FAULT_UNSEEN_USER, NULL },
 	{ "23505", FAULT_CONFLICT, "Such a row exists already" },
 	{ "23503", FAULT_NOT_FOUND, "A linked row does not exist" },
 	{ "55P03", FAULT_SERIALIZE, "A lock was busy; try again" },

@@ -1,7 +1,7 @@
 -- Statements of the house itself: doors, keys, idempotency, jobs, events.
 
 -- name: door_tenant
-select tl_enter(:agency::uuid, :client::uuid, :issuer::text, :subject::text, :now::text, :request::text) as limits
+select tl_enter(:agency::uuid, :client::uuid, :user::uuid, :key::uuid, :now::text, :request::text, :source::text) as limits
 
 -- name: door_system
 select tl_enter_system(:agency::text, :client::text, :now::text, :request::text)
@@ -22,9 +22,24 @@ select sealed from vault where name = :name::text
 insert into vault (name, sealed) values (:name::text, :sealed::bytea)
 on conflict (name) do update set sealed = case when :keep::boolean then vault.sealed else excluded.sealed end
 
--- name: user_first_sight
-select user_seen(:id::uuid, :agency::uuid, :client::uuid, :issuer::text, :subject::text, :email::text, :name::text,
-	:role::text, :now::text)
+-- name: principal_find
+select * from principal_find(:issuer::text, :subject::text, :agency::uuid, :client::uuid)
+
+-- name: principal_bind
+select principal_bind(:id::uuid, :issuer::text, :subject::text, :agency::uuid, :client::uuid, :role::text, :email::text,
+	:name::text, :verified::boolean, :only::uuid, :now::text) as state
+
+-- name: key_find
+select * from key_find(:prefix::text)
+
+-- name: principal_touch
+select principal_touch(:user::uuid, :key::uuid, :now::text)
+
+-- name: credential_load
+select key_id, owner_id, sealed, settings from credential_find(:service::text, :id::uuid)
+
+-- name: credential_there
+select exists (select from credential_find(:service::text, null)) as there
 
 -- name: idem_judge
 select state, status_code, body_sealed from idem_begin(:scope::uuid, :key::text, :fingerprint::bytea)

@@ -158,6 +158,8 @@ static enum fault rate_fault(struct req *req, const char *policy, int64_t limit,
 /* Failed credentials charge the address; while it has something left they are 401. */
 static enum fault charge_address(struct req *req, enum fault reason)
 {
+	if (reason != FAULT_UNAUTHORIZED && reason != FAULT_FORBIDDEN)
+		return reason;	/* our trouble or the issuer's, not the caller's */
 	struct fault_note keep = *fault_note;
 	struct limit_answer a = limit_take(str_format(req->arena, "ip:%.*s", STRF(req->http->peer)), 20, 60, true);
 	if (!a.allowed)
@@ -182,7 +184,7 @@ static enum fault charge_client(struct req *req)
 static void learn_limits(const struct tx *tx)
 {
 	json_t *limits;
-	if (!tx->scope.client_id.p || !tx->scope.subject.p)
+	if (!tx->scope.client_id.p || !tx->scope.request_id.p)
 		return;
 	struct str text = pg_col(tx->arena, &tx->entered, 0, "limits");
 	if (text.n <= 2 || json_read(tx->arena, text, &limits) != OK)
@@ -233,11 +235,6 @@ static void fingerprint(struct req *req)
 	req->idem_fingerprint = str_format(req->arena, "\\x%.*s", STRF(hex));
 }
 
-static bool scope_allows(const struct req *req)
-{
-	return req->who.role & req->route->roles;
-}
-
 static enum fault read_input(struct req *req)
 {
 	const struct route *route = req->route;
@@ -273,13 +270,8 @@ static enum fault run_handler(struct req *req)
 		}
 		fault = req->route->handle(req);
 		tx_abort(&req->tx);
-		if (fault == FAULT_UNSEEN_USER)
-			fault = auth_first_sight(req);
-		else if (fault != FAULT_SERIALIZE)
+		if (fault != FAULT_SERIALIZE)
 			return fault;
-		if (fault != OK && fault != FAULT_SERIALIZE)
-			return fault;
-		fault = FAULT_SERIALIZE;
 	}
 	return fault;
 }
@@ -302,11 +294,7 @@ static enum fault process(struct req *req)
 		TRY(charge_client(req));
 		if (fault != OK)
 			return auth_scope(req);
-		if (!scope_allows(req)) {
-			fault = fault_raise(FAULT_FORBIDDEN, "Your role may not do this");
-			fault_detail("reason", STR("role"));
-			return fault;
-		}
+		TRY(auth_allows(req, route->roles, route->scope));
 		TRY(take_idempotency_key(req));
 	} else if (!(route->flags & ROUTE_FREE)) {
 		struct limit_answer a = limit_take(str_format(req->arena, "ip:%.*s", STRF(req->http->peer)), 20, 60, true);

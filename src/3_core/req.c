@@ -109,3 +109,9 @@ struct str req_query(struct req *req, const char *name)
 	struct str value = url_query(req->arena, req->http->query, name);
 	return value.p && value.n == 0 ? STR_NULL : value;
 }
+
+bool req_given(const struct req *req, const char *name)
+{
+	json_t *value = json_object_get(req->json, name);
+	return value && !json_is_null(value);
+}

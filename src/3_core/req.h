@@ -13,10 +13,13 @@ enum role { ROLE_NONE, CLIENT_USER = 1, CLIENT_ADMIN = 2, AGENCY_ADMIN = 4 };
 #define ROLE_W (CLIENT_ADMIN | AGENCY_ADMIN)
 
 struct principal {
-	struct str issuer, subject, email, name;
-	struct str agency_id, client_id;	/* as claimed and verified by signature */
+	struct str issuer, subject, email, name;	/* of a key: issuer "key", subject its id */
+	struct str user_id, key_id;		/* one of the two */
+	struct str agency_id, client_id;	/* client NULL = the agency's own */
+	struct str mode;			/* of the client: live or test */
+	struct str scopes;			/* comma list of a key; NULL = all that the role may */
 	enum role role;
-	int64_t expires_us, not_before_us;
+	int64_t expires_us, not_before_us, seen_us;
 };
 
 struct req {
@@ -56,6 +59,9 @@ void req_read(struct req *req, struct tx *ret_tx);	/* a read tx in the request's
 
 /* Writes refuse without a client: AA must name one by x-client-id. */
 enum fault req_need_client(struct req *req) MUST_CHECK;
+
+/* Did the body name this field with a value other than null? */
+bool req_given(const struct req *req, const char *name);
 
 /* Answers. They may be called again; the last one counts. */
 void reply_row(struct req *req, int status, const struct shape *shape, const struct rows *rows, int row);

@@ -46,7 +46,7 @@ static void tx_init(struct tx *tx, struct arena *arena, enum door door, const st
 static struct pg_step enter_step(struct tx *tx)
 {
 	char now[CLOCK_TEXT_BYTES];
-	struct str *v = arena_array(tx->arena, struct str, 6);
+	struct str *v = arena_array(tx->arena, struct str, 7);
 	struct str at = str_copy(tx->arena, str_of(clock_text_us(clock_now_us(), now)));
 	const struct scope *s = &tx->scope;
 	if (tx->door == DOOR_SYSTEM) {
@@ -54,9 +54,10 @@ static struct pg_step enter_step(struct tx *tx)
 		v[3] = tx_text(tx, s->request_id);
 		return (struct pg_step){ &sql_door_system, v, NULL };
 	}
-	v[0] = tx_text(tx, s->agency_id), v[1] = tx_text(tx, s->client_id), v[2] = tx_text(tx, s->issuer);
-	v[3] = tx_text(tx, s->subject), v[4] = at;
+	v[0] = tx_text(tx, s->agency_id), v[1] = tx_text(tx, s->client_id), v[2] = tx_text(tx, s->user_id);
+	v[3] = tx_text(tx, s->key_id), v[4] = at;
 	v[5] = s->request_id.p ? tx_text(tx, s->request_id) : STR("");
+	v[6] = tx->conn && s->source.p ? tx_text(tx, s->source) : STR("");
 	return (struct pg_step){ &sql_door_tenant, v, &tx->entered };
 }
 

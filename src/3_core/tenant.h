@@ -11,8 +11,9 @@
 /* Who acts for whom; made from a verified principal or from a job's row, never from input. */
 struct scope {
 	struct str agency_id, client_id;	/* client NULL = the whole agency */
-	struct str issuer, subject;		/* NULL for jobs */
+	struct str user_id, key_id;		/* NULL for jobs */
 	struct str request_id;
+	struct str source;			/* address and agent of a write, a line each; for the audit */
 };
 
 enum door { DOOR_CLIENT, DOOR_AGENCY, DOOR_SYSTEM };

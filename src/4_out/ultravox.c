@@ -6,11 +6,14 @@
 #include "../2_io/fetch.h"
 #include "../2_io/shared.h"
 #include "../3_core/config.h"
+#include "../3_core/credentials.h"
+#include "core.sql.h"
 #include <stdio.h>
 
 #define ANSWER_BYTES ((size_t)4 << 20)
 #define RECORDING_BYTES ((size_t)64 << 20)
 #define MOST_PAGES 200
+#define REAL_BASE_URL "https://api.ultravox.ai"
 
 enum fault voice_account_for(struct str mode, struct voice_account *ret)
 {
@@ -24,6 +27,49 @@ enum fault voice_account_for(struct str mode, struct voice_account *ret)
 		: "No voice provider is configured for live clients; set ULTRAVOX_API_KEY");
 	fault_detail("reason", STR("not_configured"));
 	return fault;
+}
+
+static enum fault own_account(struct str mode, const struct credential_use *use, struct voice_account *ret)
+{
+	bool test = str_is(mode, "test"), sandboxed = str_eq(config.ultravox_base_url, config.sandbox);
+	*ret = (struct voice_account){ .base_url = test ? config.sandbox : sandboxed ? STR(REAL_BASE_URL) : config.ultravox_base_url,
+		.api_key = use->secret, .credential_id = use->key_id };
+	if (test ? !str_starts(config.sandbox, "http") : config.test_clock) {
+		enum fault fault = fault_raise(FAULT_UNAVAILABLE, test ? "No sandbox runs for test clients; start with --set sandbox=on"
+			: "On the test clock no real provider is called");
+		fault_detail("reason", STR("not_configured"));
+		return fault;
+	}
+	return OK;
+}
+
+enum fault voice_account_open(struct arena *arena, const struct scope *scope, struct str mode, struct str id, struct voice_account *ret)
+{
+	struct credential_use use;
+	if (!id.p)
+		return voice_account_for(mode, ret);
+	TRY(credential_open(arena, scope, "ultravox", id, &use));
+	return own_account(mode, &use, ret);
+}
+
+enum fault voice_account_choose(struct arena *arena, const struct scope *scope, struct str mode, struct voice_account *ret)
+{
+	struct credential_use use;
+	enum fault fault = credential_open(arena, scope, "ultravox", STR_NULL, &use);
+	if (fault == FAULT_NOT_FOUND)
+		return voice_account_for(mode, ret);
+	TRY(fault);
+	return own_account(mode, &use, ret);
+}
+
+enum fault voice_account_expect(struct tx *tx, struct str mode)
+{
+	struct voice_account account;
+	struct rows r;
+	if (voice_account_for(mode, &account) == OK)
+		return OK;
+	TRY(credential_there(tx, (struct credential_there){ .service = STR("ultravox") }, &r));
+	return pg_bool(&r, 0, "there") ? OK : voice_account_for(mode, &account);
 }
 
 /* `detail`, else the start of whatever came (the provider documents no error body). */
@@ -104,7 +150,8 @@ enum fault voice_call(struct arena *arena, const struct voice_account *account, 
 		return fault_raise(FAULT_UNAVAILABLE, "Not ready at the provider yet");
 	if (f.status < 200 || f.status >= 300) {
 		struct str problem = problem_of(arena, f.answer);
-		enum fault fault = fault_raise(FAULT_PROVIDER_ERROR, "Ultravox answered %d: %.*s", f.status, STRF(problem));
+		bool refused = f.status >= 400 && f.status < 500 && f.status != 429 && f.status != 408;
+		enum fault fault = fault_raise(refused ? FAULT_PROVIDER_ERROR : FAULT_IO, "Ultravox answered %d: %.*s", f.status, STRF(problem));
 		fault_detail("provider", STR("ultravox"));
 		fault_detail_int("http_status", f.status);
 		return fault;

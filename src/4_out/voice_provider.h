@@ -5,6 +5,7 @@
 
 #include "../0_base/fault.h"
 #include "../1_code/json.h"
+#include "../3_core/tenant.h"
 
 /* What an answer to something that must not happen twice tells (the table in docs/calls.md). */
 enum voice_verdict {
@@ -17,6 +18,7 @@ enum voice_verdict {
 
 struct voice_account {
 	struct str base_url, api_key;
+	struct str credential_id;	/* of the tenant's own; NULL = the platform's account */
 };
 
 struct voice_answer {
@@ -30,12 +32,20 @@ struct voice_answer {
 /* A test client is wired to the sandbox and never reaches a real provider; a live one needs a real key.
  * FAULT_UNAVAILABLE, details.reason not_configured, when there is none for this mode (live, test). */
 enum fault voice_account_for(struct str mode, struct voice_account *ret_account) MUST_CHECK;
+/* For a job: the account named by `credential_id`, where what the job is about lives. */
+enum fault voice_account_open(struct arena *arena, const struct scope *scope, struct str mode, struct str credential_id,
+	struct voice_account *ret_account) MUST_CHECK;
+/* For something new: the client's own account, else its agency's, else the platform's. */
+enum fault voice_account_choose(struct arena *arena, const struct scope *scope, struct str mode,
+	struct voice_account *ret_account) MUST_CHECK;
+/* For a request: is there an account at all? Asks in its transaction when the platform has none. */
+enum fault voice_account_expect(struct tx *tx, struct str mode) MUST_CHECK;
 
 /* POST a creation; `id_field` names the identifier in a 201. */
 struct voice_answer voice_create(struct arena *arena, const struct voice_account *account, const char *path,
 	struct str body, const char *id_field);
 /* GET, PATCH, PUT, DELETE: may be repeated freely. 404 is FAULT_NOT_FOUND, 425 FAULT_UNAVAILABLE,
- * the rest that is not 2xx FAULT_PROVIDER_ERROR with details. */
+ * other 4xx FAULT_PROVIDER_ERROR with details: refused for good; what is left FAULT_IO: may be tried again. */
 enum fault voice_call(struct arena *arena, const struct voice_account *account, const char *method, const char *path,
 	struct str body, json_t **ret_body) MUST_CHECK;
 

@@ -337,6 +337,31 @@ static void webhook_list(struct http_request *r)
 	page(r, all);
 }
 
+/* Speech providers' keys of an account, by its API key: what comes back is a prefix (schema AccountTtsKeys). */
+static void tts_keys(struct http_request *r, json_t *in)
+{
+	static json_t *accounts;
+	static const char *const names[] = { "elevenLabs", "cartesia", "lmnt", "google", "inworld", "respeecher" };
+	struct str key = http_header(r, "x-api-key");
+	if (!accounts)
+		accounts = json_object();
+	json_t *mine = json_object_getn(accounts, key.p, key.n);
+	if (!mine)
+		json_object_setn_new(accounts, key.p, key.n, mine = json_object());
+	for (size_t i = 0; str_is(r->method, "PATCH") && i < sizeof names / sizeof *names; i++) {
+		json_t *value = json_object_get(in, names[i]);
+		if (json_is_string(value) && str_starts(str_of(json_string_value(value)), "broken")) {
+			refuse(r, 400, "The key was refused by its provider.");
+			return;
+		}
+		if (json_is_string(value))
+			json_object_set_new(mine, names[i], json_pack("{s:s#}", "prefix", json_string_value(value), 4));
+		else if (json_is_null(value))
+			json_object_del(mine, names[i]);
+	}
+	answer(r, 200, mine);
+}
+
 bool ultravox_handle(struct http_request *r, struct str body, bool *ret_hang)
 {
 	struct str rest = r->path;
@@ -364,6 +389,8 @@ bool ultravox_handle(struct http_request *r, struct str body, bool *ret_hang)
 		call_list(r);
 	else if (str_is(area, "calls") && id.n)
 		call_one(r, id, part, in);
+	else if (str_is(area, "accounts") && str_is(id, "me") && str_is(part, "tts_api_keys"))
+		tts_keys(r, in);
 	else if (str_is(area, "webhooks") && !id.n)
 		post ? webhook_create(r, in) : webhook_list(r);
 	else if (str_is(area, "webhooks"))

@@ -9,7 +9,7 @@ import pytest
 # tables that hold no tenant's rows
 NOT_TENANT = {"schema_migrations", "vault", "clock_state"}
 # unique indexes that may begin with something else than the tenant, written by the system door or by us alone
-GLOBAL_KEYS = {"agents_provider", "calls_provider", "jobs_dedupe", "inbound_events_provider_dedupe_key_key"}
+GLOBAL_KEYS = {"agents_provider", "api_keys_prefix", "calls_provider", "jobs_dedupe", "inbound_events_provider_dedupe_key_key"}
 
 
 def tables(server):
@@ -113,16 +113,19 @@ def test_each_route_hides_another_tenants_rows(server, client):
     theirs["calls"] = client.call(agent=theirs["agents"]).json()["data"]["id"]
     theirs["webhooks"] = client.post("/webhooks", {"url": "https://example.com/x", "event_types": ["*"]}).json()["data"]["id"]
     theirs["jobs"] = str(server.sql("select id from jobs where client_id = %s limit 1", client.id)[0][0])
+    theirs["clients"] = client.id
+    theirs["users"] = client.post("/auth/users", {"email": "them@example.com", "role": "client_user"}).json()["data"]["id"]
+    theirs["api-keys"] = client.post("/auth/api-keys", {"key_name": "theirs"}).json()["data"]["id"]
     doc = server.http.get("/openapi.json").json()
     before = server.sql("select md5(string_agg(a::text, '' order by id)) from agents a where client_id = %s", client.id)
     tried = 0
     for path, item in doc["paths"].items():
         if "{id}" not in path:
             continue
-        kind = path.split("/")[3]
+        kind = path.split("/{id}")[0].split("/")[-1]
         real, missing = path.replace("{id}", theirs[kind]), path.replace("{id}", str(uuid.uuid4()))
         for method in item:
-            body = {"name": "Mine now"} if method in ("patch", "put") else None
+            body = {"name": "Mine now", "key_name": "Mine now"} if method in ("patch", "put") else None
             a, b = (other.request(method.upper(), p.removeprefix("/api/v1"), **({"json": body} if body else {})) for p in (real, missing))
             assert a.status_code == b.status_code == 404, (method, path, a.text)
             assert a.json()["error"]["message"] == b.json()["error"]["message"]

@@ -116,14 +116,13 @@ static enum fault commit_and_push(struct req *req, struct str id, const struct r
 static enum fault create(struct req *req)
 {
 	struct agent_new *in = req->in;
-	struct voice_account account;
 	struct rows client, row;
 	TRY(req_need_client(req));
 	TRY(check_links(in));
 	struct str id = uuid_make(req->arena);
 	TRY(req_begin(req));
 	TRY(agents_mode(&req->tx, (struct agents_mode){ 0 }, &client));
-	TRY(voice_account_for(pg_col(req->arena, &client, 0, "mode"), &account));
+	TRY(voice_account_expect(&req->tx, pg_col(req->arena, &client, 0, "mode")));
 	agents_insert_later(&req->tx, (struct agents_insert){ .id = id, .name = in->name, .description = in->description,
 		.system_prompt = in->system_prompt, .model = in->model.p ? in->model : config.default_model,
 		.settings = in->settings }, NULL);
@@ -237,12 +236,12 @@ static struct str push_body(struct job *job, const struct rows *row, const json_
 	return buf_view(&b);
 }
 
-static enum fault pushed(struct job *job, struct str provider_id, int64_t revision)
+static enum fault pushed(struct job *job, const struct voice_account *account, struct str provider_id, int64_t revision)
 {
 	struct tx tx;
 	TRY(tenant_begin(&tx, job->arena, &job->scope));
 	agents_pushed_later(&tx, (struct agents_pushed){ .id = job->resource_id, .provider_id = provider_id,
-		.revision = revision }, NULL);
+		.credential_id = account->credential_id, .revision = revision }, NULL);
 	job_done(job, &tx);
 	return tx_commit(&tx);
 }
@@ -257,31 +256,40 @@ static enum fault push_failed(struct job *job, struct str error)
 	return tx_commit(&tx);
 }
 
-static enum fault note_posted(struct job *job)
+/* Notes before the POST that it was made, and in whose account, so that a lost answer is looked for in the right place. */
+static enum fault note_posted(struct job *job, const struct voice_account *account)
 {
 	struct tx tx;
+	struct buf b = BUF_IN(job->arena, 256);
+	buf_text(&b, "{\"posted\":true,\"credential_id\":");
+	buf_json(&b, account->credential_id);
+	buf_char(&b, '}');
 	TRY(tenant_begin(&tx, job->arena, &job->scope));
-	job_note(job, &tx, STR("{\"posted\":true}"));
+	job_note(job, &tx, buf_view(&b));
 	return tx_commit(&tx);
 }
 
 /* Creates once: after any doubt the provider's list is asked first. */
-static enum fault push_new(struct job *job, const struct voice_account *account, struct str body, int64_t revision)
+static enum fault push_new(struct job *job, struct str mode, struct str body, int64_t revision)
 {
-	if (json_object_get(job->payload, "posted")) {
+	struct voice_account account;
+	bool posted = json_object_get(job->payload, "posted");
+	TRY(posted ? voice_account_open(job->arena, &job->scope, mode, json_text(job->payload, "credential_id"), &account)
+		: voice_account_choose(job->arena, &job->scope, mode, &account));
+	if (posted) {
 		json_t *found;
-		TRY(voice_find_agent(job->arena, account, job->resource_id, &found));
+		TRY(voice_find_agent(job->arena, &account, job->resource_id, &found));
 		if (found)
-			return pushed(job, json_text(found, "agentId"), revision);
+			return pushed(job, &account, json_text(found, "agentId"), revision);
 	}
-	TRY(note_posted(job));
-	struct voice_answer v = voice_create(job->arena, account, "/api/agents", body, "agentId");
+	TRY(note_posted(job, &account));
+	struct voice_answer v = voice_create(job->arena, &account, "/api/agents", body, "agentId");
 	struct str why = str_format(job->arena, "Ultravox answered %d: %.*s", v.http_status, STRF(v.problem));
 	if (v.verdict == VOICE_ACCEPTED)
-		return pushed(job, v.id, revision);
+		return pushed(job, &account, v.id, revision);
 	if (v.verdict == VOICE_REFUSED || job->attempts >= 5)
 		return push_failed(job, why);
-	return fault_raise(FAULT_PROVIDER_ERROR, "%.*s", STRF(why));	/* put back; the look-up comes first then */
+	return fault_raise(FAULT_IO, "%.*s", STRF(why));	/* put back; the look-up comes first then */
 }
 
 static enum fault push(struct job *job)
@@ -294,25 +302,30 @@ static enum fault push(struct job *job)
 	TRY(agents_push_load(&tx, (struct agents_push_load){ .id = job->resource_id }, &row));
 	if (!row.count)
 		return OK;
-	TRY(voice_account_for(pg_col(job->arena, &row, 0, "mode"), &account));
 	TRY(json_read(job->arena, pg_col(job->arena, &row, 0, "settings"), &settings));
-	struct str provider_id = pg_col(job->arena, &row, 0, "ultravox_agent_id");
+	struct str provider_id = pg_col(job->arena, &row, 0, "ultravox_agent_id"), mode = pg_col(job->arena, &row, 0, "mode");
 	struct str path = str_format(job->arena, "/api/agents/%.*s", STRF(provider_id));
-	if (!pg_null(&row, 0, "deleted_at")) {
-		enum fault fault = provider_id.n ? voice_call(job->arena, &account, "DELETE", path.p, STR_NULL, &ignored) : OK;
-		return fault == FAULT_NOT_FOUND ? OK : fault;
-	}
+	bool deleted = !pg_null(&row, 0, "deleted_at");
+	if (deleted && !provider_id.n)
+		return OK;
 	int64_t revision = pg_int(&row, 0, "revision");
 	struct str body = push_body(job, &row, settings);
 	if (!provider_id.n)
-		return push_new(job, &account, body, revision);
-	enum fault fault = voice_call(job->arena, &account, "PATCH", path.p, body, &ignored);
+		return push_new(job, mode, body, revision);
+	enum fault fault = voice_account_open(job->arena, &job->scope, mode, pg_col(job->arena, &row, 0, "credential_id"), &account);
+	if (fault == FAULT_NOT_FOUND)
+		return deleted ? OK : push_failed(job, STR("The credential of the agent's account is gone"));
+	TRY(fault);
+	if (deleted) {
+		fault = voice_call(job->arena, &account, "DELETE", path.p, STR_NULL, &ignored);
+		return fault == FAULT_NOT_FOUND ? OK : fault;
+	}
+	fault = voice_call(job->arena, &account, "PATCH", path.p, body, &ignored);
 	if (fault == OK)
-		return pushed(job, provider_id, revision);
-	struct str why = str_copy(job->arena, str_of(fault_note->message));
-	if (fault == FAULT_NOT_FOUND || job->attempts >= 5)
-		return push_failed(job, why);
-	return fault_raise(FAULT_PROVIDER_ERROR, "%.*s", STRF(why));
+		return pushed(job, &account, provider_id, revision);
+	if (fault == FAULT_NOT_FOUND || fault == FAULT_PROVIDER_ERROR || job->attempts >= 5)
+		return push_failed(job, str_copy(job->arena, str_of(fault_note->message)));
+	return fault;
 }
 
 const struct route agents_routes[] = {

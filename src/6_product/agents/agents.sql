@@ -37,11 +37,12 @@ returning id
 update agents set deleted_at = tl_now(), updated_at = tl_now() where id = :id::uuid and deleted_at is null returning id
 
 -- name: agents_push_load
-select (select mode from clients) as mode, name, system_prompt, model, settings, status, revision, pushed_revision, ultravox_agent_id, deleted_at
+select (select mode from clients) as mode, name, system_prompt, model, settings, status, revision, pushed_revision, ultravox_agent_id, credential_id, deleted_at
 from agents where id = :id::uuid
 
 -- name: agents_pushed
-update agents set status = 'active', ultravox_agent_id = :provider_id::text, pushed_revision = greatest(pushed_revision, :revision::integer),
+update agents set status = 'active', ultravox_agent_id = :provider_id::text, credential_id = :credential_id::uuid,
+	pushed_revision = greatest(pushed_revision, :revision::integer),
 	sync_status = case when revision <= :revision then 'synced' else 'pending' end, last_error = null, updated_at = tl_now()
 where id = :id::uuid
 returning status

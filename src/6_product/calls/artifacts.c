@@ -28,7 +28,8 @@ static enum fault load(struct job *job, struct artifact *ret)
 	ret->pending = row.count && str_is(pg_col(job->arena, &row, 0, "status"), "pending");
 	if (!ret->pending)
 		return OK;
-	TRY(voice_account_for(pg_col(job->arena, &row, 0, "mode"), &ret->account));
+	TRY(voice_account_open(job->arena, &job->scope, pg_col(job->arena, &row, 0, "mode"),
+		pg_col(job->arena, &row, 0, "credential_id"), &ret->account));
 	ret->provider_id = pg_col(job->arena, &row, 0, "ultravox_call_id");
 	ret->answered_us = pg_time_us(&row, 0, "answered_at");
 	ret->ended_us = pg_time_us(&row, 0, "provider_ended_at");

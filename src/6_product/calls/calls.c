@@ -92,8 +92,7 @@ static enum fault judge(struct req *req, const struct rows *p, struct call_new *
 		fault_detail("reason", STR("subscription_suspended"));
 		return fault;
 	}
-	struct voice_account account;
-	TRY(voice_account_for(pg_col(req->arena, p, 0, "mode"), &account));
+	TRY(voice_account_expect(&req->tx, pg_col(req->arena, p, 0, "mode")));
 	if (pg_null(p, 0, "agent_id")) {
 		enum fault fault = fault_raise(FAULT_NOT_FOUND, "No such agent");
 		fault_detail("field", STR("agent_id"));

@@ -71,6 +71,11 @@ static struct str creation_body(struct dialing *d)
 	return buf_view(&b);
 }
 
+static enum fault open_account(struct dialing *d)
+{
+	return voice_account_open(d->job->arena, &d->job->scope, column(d, "mode"), column(d, "credential_id"), &d->account);
+}
+
 static enum fault park(struct dialing *d, const char *step, int64_t wait_us)
 {
 	struct tx tx;
@@ -232,9 +237,12 @@ enum fault call_dial(struct job *job)
 	TRY(dial_load(&tx, (struct dial_load){ .id = job->resource_id }, &d.row));
 	if (!d.row.count)
 		return OK;
-	TRY(voice_account_for(column(&d, "mode"), &d.account));
 	if (!pg_bool(&d.row, 0, "wanting"))
 		return OK;
+	enum fault fault = open_account(&d);
+	if (fault == FAULT_NOT_FOUND && !d.step.p)
+		return failed(&d, "credential_gone", STR("The credential of the agent's account is gone"), "failed");
+	TRY(fault);
 	if (str_is(d.step, "posted"))
 		return ambiguous(&d);
 	if (str_is(d.step, "look")) {
@@ -261,7 +269,7 @@ enum fault call_lookup(struct job *job)
 	TRY(dial_load(&tx, (struct dial_load){ .id = job->resource_id }, &d.row));
 	if (!d.row.count || !pg_bool(&d.row, 0, "wanting"))
 		return OK;
-	TRY(voice_account_for(column(&d, "mode"), &d.account));
+	TRY(open_account(&d));
 	int64_t n = json_integer_value(json_object_get(job->payload, "n"));
 	int64_t intended_us = pg_time_us(&d.row, 0, "intended_at");
 	enum fault asked = voice_find_call(job->arena, &d.account, job->resource_id, &call);

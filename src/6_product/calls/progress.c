@@ -210,7 +210,7 @@ enum fault call_finish(struct job *job)
 	TRY(progress_load(&tx, (struct progress_load){ .id = job->resource_id }, &row));
 	if (!row.count || !pg_null(&row, 0, "ended_at"))
 		return OK;
-	TRY(voice_account_for(pg_col(a, &row, 0, "mode"), &account));
+	TRY(voice_account_open(a, &job->scope, pg_col(a, &row, 0, "mode"), pg_col(a, &row, 0, "credential_id"), &account));
 	bool spoken = !pg_null(&row, 0, "answered_at");
 	struct str cause = pg_col(a, &row, 0, "carrier_cause"), reason = pg_col(a, &row, 0, "end_reason_raw");
 	if (!spoken && !cause.n && clock_now_us() < pg_time_us(&row, 0, "provider_ended_at") + CARRIER_WAIT_US) {
@@ -251,7 +251,7 @@ enum fault call_watch(struct job *job)
 	if (!row.count || (!pg_null(&row, 0, "ended_at") && !pg_null(&row, 0, "billed_seconds")) ||
 	    pg_null(&row, 0, "ultravox_call_id"))
 		return OK;
-	TRY(voice_account_for(pg_col(a, &row, 0, "mode"), &account));
+	TRY(voice_account_open(a, &job->scope, pg_col(a, &row, 0, "mode"), pg_col(a, &row, 0, "credential_id"), &account));
 	struct str path = str_format(a, "/api/calls/%.*s", STRF(pg_col(a, &row, 0, "ultravox_call_id")));
 	int64_t ended_us = pg_time_us(&row, 0, "provider_ended_at");
 	int64_t n = json_integer_value(json_object_get(job->payload, "n"));

@@ -266,24 +266,40 @@ static enum fault learn_sandbox_keys(struct arena *arena)
 	return vault_put(arena, TELNYX_KEY, json_text(answer, "telnyx.public_key"));
 }
 
-/* Registers our webhook, with a secret of our own making, at every voice provider we use. */
-static enum fault register_webhook(struct job *job)
+/* Our webhook at an account: registered with a secret of our own making, its URL repaired. */
+static enum fault register_at(struct job *job, const struct voice_account *account)
 {
-	static const char *const modes[] = { "live", "test" };
 	char random[32];
-	struct voice_account account;
 	struct str secret = config.ultravox_webhook_secret;
 	if (!secret.n) {
 		random_bytes(random, sizeof random);
 		TRY(vault_once(job->arena, ULTRAVOX_SECRET, hex_write(job->arena, (struct str){ random, sizeof random }), &secret));
 	}
 	secret = str_trim(str_cut(&secret, ','));
-	struct str url = str_format(job->arena, "%.*s" API "/webhooks/ultravox", STRF(config.public_url));
+	return voice_webhook(job->arena, account, str_format(job->arena, "%.*s" API "/webhooks/ultravox", STRF(config.public_url)), secret);
+}
+
+static const char *const modes[] = { "live", "test" };
+
+/* At every account of the platform's that we use. */
+static enum fault register_webhook(struct job *job)
+{
+	struct voice_account account;
 	if (str_starts(config.sandbox, "http"))
 		TRY(learn_sandbox_keys(job->arena));
 	for (int i = 0; i < 2; i++)
 		if (voice_account_for(str_of(modes[i]), &account) == OK)
-			TRY(voice_webhook(job->arena, &account, url, secret));
+			TRY(register_at(job, &account));
+	return OK;
+}
+
+/* At the account of a credential that a tenant has just entrusted to us. */
+static enum fault register_credential(struct job *job)
+{
+	struct voice_account account;
+	for (int i = 0; i < 2; i++)
+		if (voice_account_open(job->arena, &job->scope, str_of(modes[i]), job->resource_id, &account) == OK)
+			TRY(register_at(job, &account));
 	return OK;
 }
 
@@ -298,5 +314,6 @@ const struct route inbound_routes[] = {
 const struct job_kind inbound_jobs[] = {
 	{ "inbound.process", "q-artifacts-sync", process, 1000 },
 	{ "provider.register", "q-artifacts-sync", register_webhook, 1000 },
+	{ "credential.register", "q-artifacts-sync", register_credential, 20 },
 	{ 0 },
 };
