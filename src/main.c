@@ -1,6 +1,7 @@
 /* The commands. */
 #include "check.h"
 #include "cluster.h"
+#include "keys.h"
 #include "listen.h"
 #include "migrate.h"
 #include "product.h"
@@ -29,6 +30,8 @@ static const char usage_text[] =
 	"  agency create  make an agency\n"
 	"  client create  make a client of an agency\n"
 	"  listen         receive webhooks, print those that verify\n"
+	"  audit verify   walk the audit's hash chains\n"
+	"  keys rotate    seal everything at rest by a fresh key\n"
 	"  migrate        up, down or status of the database schema\n"
 	"  sandbox        run the provider sandbox by itself\n"
 	"  openapi        print the API description\n"
@@ -38,7 +41,7 @@ static const char usage_text[] =
 	"environment, then --config FILE; `trunkline serve --help` lists them.\n";
 
 enum option_id { O_DATA = 256, O_LISTEN, O_SANDBOX_LISTEN, O_SANDBOX, O_WORKERS, O_TEST_CLOCK, O_SET, O_CONFIG, O_DEMO, O_ROLE,
-	O_AGENCY, O_CLIENT, O_TTL, O_NAME, O_EMAIL, O_CREDITS, O_LIMITS, O_MODE, O_PORT, O_SECRET, O_TO, O_CHILD, O_SUBJECT, O_HELP };
+	O_AGENCY, O_CLIENT, O_TTL, O_NAME, O_EMAIL, O_CREDITS, O_LIMITS, O_MODE, O_PORT, O_SECRET, O_TO, O_CHILD, O_SUBJECT, O_RETIRE, O_HELP };
 
 static const struct option options[] = {
 	{ "data", 1, NULL, O_DATA }, { "listen", 1, NULL, O_LISTEN }, { "sandbox-listen", 1, NULL, O_SANDBOX_LISTEN },
@@ -47,14 +50,14 @@ static const struct option options[] = {
 	{ "agency", 1, NULL, O_AGENCY }, { "client", 1, NULL, O_CLIENT }, { "ttl", 1, NULL, O_TTL }, { "name", 1, NULL, O_NAME },
 	{ "email", 1, NULL, O_EMAIL }, { "credits", 1, NULL, O_CREDITS }, { "limits", 1, NULL, O_LIMITS }, { "mode", 1, NULL, O_MODE },
 	{ "port", 1, NULL, O_PORT }, { "secret", 1, NULL, O_SECRET }, { "to", 1, NULL, O_TO }, { "child", 0, NULL, O_CHILD },
-	{ "subject", 1, NULL, O_SUBJECT }, { "help", 0, NULL, O_HELP }, { 0 },
+	{ "subject", 1, NULL, O_SUBJECT }, { "retire", 0, NULL, O_RETIRE }, { "help", 0, NULL, O_HELP }, { 0 },
 };
 
 struct arguments {
 	struct tenant_args tenant;
 	int port, to;
 	struct str secret;
-	bool child, help;
+	bool child, help, retire;
 };
 
 static const struct {
@@ -73,6 +76,12 @@ static const struct {
 		"limits: {\"requests_per_second\":500,\"burst\":1000,\"concurrent_calls\":10}\n" },
 	{ "listen", "usage: trunkline listen [--port N] --secret whsec_...\n\n"
 		"Receives webhooks on 127.0.0.1 (port 9000), prints the body of each that verifies.\n" },
+	{ "audit", "usage: trunkline audit verify [--data DIR] [--agency NAME|UUID] [--client NAME|UUID]\n\n"
+		"Recomputes every hash of the audit; prints each chain, where one is broken and how. Exit status 1 then.\n" },
+	{ "keys", "usage: trunkline keys rotate [--data DIR] [--retire]\n\n"
+		"Adds a key to the key file and seals every secret at rest anew, beside a running server. With several machines\n"
+		"copy the file to each within the three seconds it waits, or add the line everywhere first. --retire takes the\n"
+		"older keys out afterwards; line 1 stays, other keys are derived from it.\n" },
 	{ "migrate", "usage: trunkline migrate up|down|status [--data DIR] [--to VERSION]\n\n"
 		"down undoes versions from the newest to --to (default: the newest alone).\n" },
 	{ "sandbox", "usage: trunkline sandbox [--listen HOST:PORT] [--test-clock]\n\n"
@@ -124,6 +133,7 @@ static void read_options(int argc, char **argv, struct arguments *a)
 		case O_CREDITS: a->tenant.credits = number("credits", optarg); break;
 		case O_PORT: a->port = (int)number("port", optarg); break;
 		case O_TO: a->to = (int)number("to", optarg); break;
+		case O_RETIRE: a->retire = true; break;
 		case O_CHILD: a->child = true; break;
 		case 'h': case O_HELP: a->help = true; break;
 		default: exit(2);
@@ -241,6 +251,18 @@ int main(int argc, char **argv)
 		return run_sandbox(&a);
 	if (strcmp(command, "token") == 0 || strcmp(command, "agency") == 0 || strcmp(command, "client") == 0)
 		return run_tenants(command, verb, &a);
+	if (strcmp(command, "keys") == 0) {
+		if (!verb || strcmp(verb, "rotate") != 0)
+			die("say `trunkline keys rotate`");
+		open_installation(arena_make());
+		return keys_rotate(a.retire);
+	}
+	if (strcmp(command, "audit") == 0) {
+		if (!verb || strcmp(verb, "verify") != 0)
+			die("say `trunkline audit verify`");
+		open_installation(arena_make());
+		return tenants_audit_verify(&a.tenant);
+	}
 	if (strcmp(command, "migrate") == 0)
 		return run_migrate(verb, &a);
 	if (strcmp(command, "listen") == 0)

@@ -10,6 +10,7 @@
 #include "6_product/webhooks/webhooks.h"
 #include "agents.sql.h"
 #include "artifacts.sql.h"
+#include "audit.sql.h"
 #include "billing.sql.h"
 #include "calls.sql.h"
 #include "clients.sql.h"
@@ -27,10 +28,12 @@
 
 /* The busiest first: the router reads them in this order. */
 const struct route *const product_routes[] = { calls_routes, agents_routes, identity_routes, clients_routes, users_routes,
-	keys_routes, tts_routes, webhooks_routes, inbound_routes, billing_routes, insight_routes, operations_routes, store_routes, NULL };
+	keys_routes, tts_routes, webhooks_routes, inbound_routes, billing_routes, insight_routes, audit_routes, operations_routes,
+	store_routes, NULL };
 
 const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, identity_jobs, webhooks_jobs, inbound_jobs,
 	operations_jobs, NULL };
 
 const struct sql *const *const product_sql[] = { core_sql, identity_sql, clients_sql, users_sql, keys_sql, tts_sql, agents_sql,
-	calls_sql, dial_sql, progress_sql, artifacts_sql, webhooks_sql, inbound_sql, billing_sql, insight_sql, operations_sql, NULL };
+	calls_sql, dial_sql, progress_sql, artifacts_sql, webhooks_sql, inbound_sql, billing_sql, insight_sql, audit_sql,
+	operations_sql, NULL };

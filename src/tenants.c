@@ -142,6 +142,32 @@ void tenants_client_create(const struct tenant_args *a)
 	arena_drop(arena);
 }
 
+int tenants_audit_verify(const struct tenant_args *a)
+{
+	struct arena *arena = arena_make();
+	struct pg_once *once = open_owner(arena);
+	struct str agency = a->agency.p ? find(once, arena, "agencies", a->agency, STR_NULL) : STR_NULL;
+	struct str values[] = { agency, a->client.p ? find(once, arena, "clients", a->client, agency) : STR_NULL };
+	int bad = 0;
+	must(pg_once_run(once, "select h.agency_id, coalesce(h.client_id::text, '-'), w.checked, w.erased, w.first_bad_seq, w.problem "
+		"from audit_chains h cross join lateral audit_walk(h.agency_id, h.client_id) w "
+		"where ($1::uuid is null or h.agency_id = $1::uuid) and ($2::uuid is null or h.client_id = $2::uuid) "
+		"order by w.first_bad_seq is null, h.agency_id, h.client_id nulls first", values, 2));
+	for (int i = 0; i < pg_once_rows(once); i++) {
+		const char *at = pg_once_cell(once, i, 4);
+		printf("%s agency %s client %s: %s entries, %s erased", at && *at ? "BROKEN" : "ok    ", pg_once_cell(once, i, 0),
+			pg_once_cell(once, i, 1), pg_once_cell(once, i, 2), pg_once_cell(once, i, 3));
+		if (at && *at)
+			printf("; at entry %s: %s", at, pg_once_cell(once, i, 5));
+		putchar('\n');
+		bad += at && *at;
+	}
+	printf("%d chains, %d broken\n", pg_once_rows(once), bad);
+	pg_once_close(once);
+	arena_drop(arena);
+	return bad ? 1 : 0;
+}
+
 void tenants_token(const struct tenant_args *a)
 {
 	struct arena *arena = arena_make();

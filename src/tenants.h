@@ -11,6 +11,7 @@ struct tenant_args {
 
 void tenants_agency_create(const struct tenant_args *args);
 void tenants_client_create(const struct tenant_args *args);
+int tenants_audit_verify(const struct tenant_args *args);	/* prints each chain; 1 when one is broken */
 void tenants_token(const struct tenant_args *args);
 
 #endif

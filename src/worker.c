@@ -14,6 +14,7 @@
 #include "3_core/config.h"
 #include "3_core/issuers.h"
 #include "3_core/vault.h"
+#include "4_out/kms.h"
 #include "6_product/operations/operations.h"
 #include <errno.h>
 #include <signal.h>
@@ -90,6 +91,8 @@ int worker_run(void)
 	log_buffered(true);
 	tenant_open(cluster_conninfo(arena, "tl_app").p, cluster_conninfo(arena, "tl_agency").p, cluster_conninfo(arena, "tl_system").p,
 		product_sql, (int)config.pg_write_connections);
+	vault_use_kek(kms_kek());
+	loop_every_ms(1000, vault_watch);
 	issuers_open();
 	dispatch_open(product_routes);
 	jobs_open(product_jobs);

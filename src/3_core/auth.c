@@ -17,6 +17,7 @@
 #define STATE_US (5 * US_PER_S)
 #define TOUCH_US (60 * US_PER_S)
 #define KEY_ID "dev-1"
+#define AGENT_BYTES 300
 #define KEY_PREFIX_BYTES 24
 #define KEY_BYTES (KEY_PREFIX_BYTES + 1 + 64)
 
@@ -394,12 +395,26 @@ enum fault auth_check(struct req *req)
 	return fault;
 }
 
+/* Address and agent of a write, for the audit. */
+static struct str source_of(struct req *req)
+{
+	struct str agent = http_header(req->http, "user-agent");
+	size_t n = agent.n > AGENT_BYTES ? AGENT_BYTES : agent.n;
+	while (n && n < agent.n && ((unsigned char)agent.p[n] & 0xC0) == 0x80)
+		n--;
+	if (!str_utf8((struct str){ agent.p, n }))
+		n = 0;
+	return str_format(req->arena, "%.*s\n%.*s", STRF(req->http->peer), (int)n, agent.p);
+}
+
 enum fault auth_scope(struct req *req)
 {
 	const struct principal *who = &req->who;
 	struct str header = http_header(req->http, "x-client-id");
 	req->scope = (struct scope){ .agency_id = who->agency_id, .client_id = who->client_id, .user_id = who->user_id,
 		.key_id = who->key_id, .request_id = req->request_id };
+	if (!str_is(req->http->method, "GET") && !str_is(req->http->method, "HEAD"))
+		req->scope.source = source_of(req);
 	if (!header.p || !header.n)
 		return OK;
 	if (!uuid_valid(header))

@@ -38,6 +38,9 @@ select principal_touch(:user::uuid, :key::uuid, :now::text)
 -- name: credential_load
 select key_id, owner_id, sealed, settings from credential_find(:service::text, :id::uuid)
 
+-- name: credential_note_use
+select credential_used(:id::uuid)
+
 -- name: credential_there
 select exists (select from credential_find(:service::text, null)) as there
 

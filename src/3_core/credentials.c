@@ -22,5 +22,8 @@ enum fault credential_open(struct arena *arena, const struct scope *scope, const
 	ret->key_id = pg_col(arena, &r, 0, "key_id");
 	ret->owner_id = pg_col(arena, &r, 0, "owner_id");
 	TRY(json_read(arena, pg_col(arena, &r, 0, "settings"), &ret->settings));
-	return vault_reveal(arena, credential_context(arena, ret->owner_id, ret->key_id), pg_col(arena, &r, 0, "sealed"), &ret->secret);
+	TRY(vault_reveal(arena, credential_context(arena, ret->owner_id, ret->key_id), pg_col(arena, &r, 0, "sealed"), &ret->secret));
+	TRY(tenant_begin(&tx, arena, scope));	/* every use stands in the audit of its owner */
+	credential_note_use_later(&tx, (struct credential_note_use){ .id = ret->key_id }, NULL);
+	return tx_commit(&tx);
 }

@@ -4,6 +4,6 @@
 
 #include "../../3_core/route.h"
 
-extern const struct route insight_routes[];
+extern const struct route insight_routes[], audit_routes[];
 
 #endif

@@ -63,7 +63,7 @@ static enum fault send(struct job *job, const struct rows *d, const struct plan 
 {
 	struct arena *a = job->arena;
 	struct str secret, signature, body = body_of(job, d);
-	TRY(vault_open(a, webhook_context(a, job->scope.client_id), pg_col(a, d, 0, "secret_sealed"), &secret));
+	TRY(vault_reveal(a, webhook_context(a, job->scope.client_id), pg_col(a, d, 0, "secret_sealed"), &secret));
 	struct str id = str_format(a, "evt_%.*s", STRF(pg_col(a, d, 0, "event_id")));
 	struct str stamp = str_format(a, "%lld", (long long)(clock_now_us() / US_PER_S));
 	if (!sign_webhook(a, secret, id, stamp, body, &signature))

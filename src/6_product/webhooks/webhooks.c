@@ -89,9 +89,11 @@ static enum fault create(struct req *req)
 	random_bytes(random, sizeof random);
 	if (!in->secret.p)
 		in->secret = str_format(req->arena, "whsec_%.*s", STRF(b64_write(req->arena, (struct str){ random, sizeof random })));
+	struct str sealed;
+	TRY(vault_entrust(req->arena, webhook_context(req->arena, req->scope.client_id), in->secret, &sealed));
 	TRY(req_begin(req));
 	webhooks_insert_later(&req->tx, (struct webhooks_insert){ .id = id, .url = in->url, .event_types = in->event_types,
-		.secret = vault_close(req->arena, webhook_context(req->arena, req->scope.client_id), in->secret),
+		.secret = sealed,
 		.enabled = in->enabled, .description = in->description, .retry_config = in->retry_config }, NULL);
 	TRY(webhooks_get(&req->tx, (struct webhooks_get){ .id = id }, &row));
 	struct buf b = BUF_IN(req->arena, 65536);

@@ -1,0 +1,13 @@
+drop view audit_rows;
+drop trigger audit on agencies;
+drop trigger audit on clients;
+drop trigger audit on users;
+drop trigger audit on api_keys;
+drop trigger audit on agents;
+drop trigger audit on webhook_endpoints;
+drop trigger audit on credit_transactions;
+drop trigger audit on calls;
+drop function audit_verify, audit_walk, credential_used, audited, audit_row, audit_append;
+drop function audit_hash(audit_log);
+drop table audit_log, audit_chains;
+drop function audit_guard;
