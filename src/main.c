@@ -186,6 +186,7 @@ static int run_sandbox(const struct arguments *a)
 		shared_unmap();
 	}
 	loop_init();
+	trust_own_certificate(arena_make());
 	log_buffered(true);
 	int fd = http_bind(host, port, &port);
 	if (fd < 0)

@@ -7,6 +7,7 @@
 #include "0_base/die.h"
 #include "0_base/fault.h"
 #include "0_base/log.h"
+#include "1_code/cidr.h"
 #include "1_code/url.h"
 #include "2_io/http.h"
 #include "2_io/pg_once.h"
@@ -74,9 +75,10 @@ void settings_resolve(int port, int sandbox_port)
 	bool any = !*host || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 	snprintf(url, sizeof url, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
 	config_set_value("listen", url);
-	snprintf(url, sizeof url, "http://%s:%d", any ? "127.0.0.1" : host, port);
+	const char *scheme = config.tls_certificate_file.n ? "https" : "http";
+	snprintf(url, sizeof url, "%s://%s:%d", scheme, any ? "127.0.0.1" : host, port);
 	set_if_empty(config.public_url, "public_url", url);
-	snprintf(url, sizeof url, "http://127.0.0.1:%d/objects", port);
+	snprintf(url, sizeof url, "%s://127.0.0.1:%d/objects", scheme, port);
 	set_if_empty(config.s3_endpoint, "s3_endpoint", url);
 	if (sandbox_port) {
 		snprintf(url, sizeof url, "http://127.0.0.1:%d", sandbox_port);
@@ -99,6 +101,13 @@ void settings_resolve(int port, int sandbox_port)
 		die("--test-clock is refused with a real provider key");
 	if (real && config.egress_allow_private)
 		die("egress_allow_private is refused with a real provider key");
+	if (!config.tls_certificate_file.n != !config.tls_key_file.n)
+		die("tls_certificate_file and tls_key_file go together");
+	for (struct str rest = config.trusted_proxies; rest.n;) {
+		struct str block = str_cut(&rest, ',');
+		if (!cidr_valid(block))
+			die("trusted_proxies: '%.*s' is no address or block such as 10.0.0.0/8", STRF(block));
+	}
 	if (config.provider_wait_ms > 20000)
 		die("provider_wait_ms must be 0..20000");
 }

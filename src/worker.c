@@ -71,6 +71,43 @@ static void announce(void *unused)
 	atomic_store(&shared_get()->ready[shared_slot()], 1);
 }
 
+void trust_own_certificate(struct arena *arena)
+{
+	char host[256];
+	int port;
+	if (config.tls_certificate_file.n && split_host_port(config.listen, host, sizeof host, &port))
+		fetch_trust_own(str_format(arena, "https://127.0.0.1:%d,%.*s", port, STRF(config.public_url)).p,
+			config.tls_certificate_file.p);
+}
+
+/* The text of a PEM file. */
+static const char *pem(struct arena *arena, struct str path)
+{
+	struct buf b = BUF_IN(arena, 262144);
+	char part[4096];
+	size_t n;
+	FILE *file = fopen(path.p, "re");
+	if (!file)
+		die("cannot read %s: %s", path.p, strerror(errno));
+	while ((n = fread(part, 1, sizeof part, file)) > 0)
+		buf_add(&b, part, n);
+	fclose(file);
+	buf_char(&b, 0);
+	return b.p;
+}
+
+static void serve_http(struct arena *arena, int socket)
+{
+	struct http_options o = { .head_ms = config.head_timeout_ms, .body_ms = config.body_timeout_ms };
+	if (config.tls_certificate_file.n) {
+		o.certificate = pem(arena, config.tls_certificate_file);
+		o.key = pem(arena, config.tls_key_file);
+	}
+	trust_own_certificate(arena);
+	http_configure(&o);
+	http_serve(socket, dispatch);
+}
+
 int worker_run(void)
 {
 	char host[256];
@@ -101,7 +138,7 @@ int worker_run(void)
 	int socket = http_bind(host, port, &port);
 	if (socket < 0)
 		die("cannot bind %s: %s", config.listen.p, strerror(errno));
-	http_serve(socket, dispatch);
+	serve_http(arena, socket);
 	jobs_start();
 	loop_on_signal(SIGTERM, on_term);
 	signal(SIGINT, SIG_IGN);	/* Ctrl-C reaches the whole group; the master decides */

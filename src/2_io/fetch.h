@@ -34,6 +34,10 @@ struct fetch {
  * unknown unless `sent` is false. FAULT_FORBIDDEN: the address may not be called. */
 enum fault fetch_run(struct arena *arena, struct fetch *fetch) MUST_CHECK;
 
+/* Our own server behind TLS: URLs that begin with one of `origins` (comma list) are known by this very certificate, whatever
+ * name it bears; all others by the system's authorities. */
+void fetch_trust_own(const char *origins, const char *certificate_file);
+
 /* Seconds from a Retry-After value (RFC 9110 10.2.3), -1 when unreadable. */
 int fetch_retry_after(struct str value, int64_t now_s);
 

@@ -14,6 +14,8 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define POOL_BYTES ((size_t)32 * 1024)
@@ -21,13 +23,26 @@
 #define IDLE_TIMEOUT_S 75u
 #define MAX_CONNECTIONS 8192u
 
+#define SLOW_BYTES_S 1024	/* a body that comes slower than this for long is cut */
+#define ANSWER_US (120 * US_PER_S)	/* and an answer in memory that is taken more slowly than this */
+
+/* A connection, from accept to close. Who trickles a head, a body or takes its answer by the byte is cut. */
+struct link {
+	struct link *next, **at;
+	int fd;
+	struct exchange *exchange;	/* NULL between requests */
+	int64_t since_us;		/* start of the wait for a head */
+	bool kept;			/* has answered before: may lie idle for a while */
+};
+
 struct exchange {
 	struct http_request request;	/* first: handlers get its address */
 	struct MHD_Connection *connection;
+	struct link *link;
 	struct fiber *fiber;
 	struct str part;		/* body bytes offered to the fiber */
-	bool started, suspended, wants_body, body_ended, finished, gone;
-	int64_t drained;
+	bool started, suspended, wants_body, body_ended, finished, gone, file;
+	int64_t drained, received, finished_us;
 };
 
 static struct MHD_Daemon *daemon_;
@@ -37,6 +52,10 @@ static uv_timer_t timer_;
 static uv_idle_t idle_;
 static bool run_wanted;
 static int64_t open_requests;
+static struct link *links;
+static struct http_options options = { .head_ms = 10000, .body_ms = 30000 };
+
+void http_configure(const struct http_options *o) { options = *o; }
 
 struct str http_header(const struct http_request *r, const char *name)
 {
@@ -109,6 +128,7 @@ static void run_exchange(void *argument)
 	struct exchange *x = argument;
 	handle_request(&x->request);
 	x->finished = true;
+	x->finished_us = clock_real_us();
 	if (x->request.status == 0 && !x->request.reply_break)
 		bug("a handler left no answer");
 	open_requests--;
@@ -131,6 +151,7 @@ static enum MHD_Result send_answer(struct exchange *x)
 		answer = MHD_create_response_from_fd_at_offset64((size_t)r->reply_length, r->reply_fd,
 			(uint64_t)r->reply_offset);
 		r->reply_fd = -1;
+		x->file = true;
 	} else {
 		answer = MHD_create_response_from_buffer(r->reply_body.n,
 			(void *)(r->reply_body.n ? r->reply_body.p : ""), MHD_RESPMEM_PERSISTENT);
@@ -165,9 +186,12 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
 	struct exchange *x = arena_new(arena, struct exchange);
 	struct http_request *r = &x->request;
 	x->connection = connection;
+	x->link = *(struct link **)MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	x->link->since_us = clock_real_us();
+	x->link->kept = false;		/* a head has begun */
 	r->arena = arena;
 	r->reply_fd = -1;
-	r->started_us = clock_real_us();
+	r->started_us = x->link->since_us;
 	r->target = str_copy(arena, str_of(target));
 	r->query = r->target;
 	r->path = str_cut(&r->query, '?');
@@ -179,6 +203,7 @@ static void read_head(struct exchange *x, const char *method)
 	struct http_request *r = &x->request;
 	char text[64] = "";
 	r->method = str_copy(r->arena, str_of(method));
+	x->link->exchange = x;
 	MHD_get_connection_values(x->connection, MHD_HEADER_KIND, add_header, r);
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -209,6 +234,7 @@ static enum MHD_Result offer_body(struct exchange *x, const char *bytes, size_t 
 		return MHD_YES;
 	}
 	x->part = (struct str){ bytes, *size };
+	x->received += (int64_t)*size;
 	x->wants_body = false;
 	fiber_wake(x->fiber);
 	fiber_run_ready();	/* the bytes are only lent: the fiber uses them now */
@@ -263,6 +289,9 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 	if (!x)
 		return;
 	*con_cls = NULL;
+	x->link->exchange = NULL;
+	x->link->kept = true;
+	x->link->since_us = clock_real_us();
 	if (!x->started || x->finished) {
 		if (x->request.reply_fd >= 0)
 			close(x->request.reply_fd);
@@ -280,8 +309,45 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_cls,
 	enum MHD_ConnectionNotificationCode code)
 {
-	(void)cls, (void)connection, (void)socket_cls;
-	metric_add(METRIC_http_connections, code == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1);
+	(void)cls;
+	struct link *l = *socket_cls;
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		*socket_cls = l = must_alloc(sizeof *l);
+		*l = (struct link){ .next = links, .at = &links, .since_us = clock_real_us(),
+			.fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd };
+		if (links)
+			links->at = &l->next;
+		links = l;
+		metric_add(METRIC_http_connections, 1);
+		return;
+	}
+	*l->at = l->next;
+	if (l->next)
+		l->next->at = l->at;
+	free(l);
+	metric_add(METRIC_http_connections, -1);
+}
+
+static bool too_slow(const struct link *l, int64_t now_us)
+{
+	const struct exchange *x = l->exchange;
+	if (!x)		/* a head: since the connection came, or since the answer before plus what may lie between */
+		return now_us - l->since_us > options.head_ms * US_PER_MS + (l->kept ? IDLE_TIMEOUT_S * US_PER_S : 0);
+	if (x->finished)
+		return x->request.reply_fd < 0 && !x->file && now_us - x->finished_us > ANSWER_US;
+	int64_t late_us = now_us - x->request.started_us - options.body_ms * US_PER_MS;
+	return x->wants_body && late_us > 0 && x->received < (options.body_ms / 1000 + late_us / US_PER_S) * SLOW_BYTES_S;
+}
+
+/* The library sees the end of the stream and closes. */
+static void cut_slow(void)
+{
+	int64_t now_us = clock_real_us();
+	for (struct link *l = links; l; l = l->next)
+		if (too_slow(l, now_us)) {
+			metric_add(METRIC_http_slow, 1);
+			shutdown(l->fd, SHUT_RDWR);
+		}
 }
 
 static void on_error(void *cls, const char *format, va_list ap)
@@ -363,7 +429,13 @@ void http_serve(int fd, void (*handle)(struct http_request *))
 	handle_request = handle;
 	if (listen(fd, 1024) != 0)
 		die("cannot listen: %s", strerror(errno));
-	daemon_ = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+	struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)options.certificate },
+		{ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)options.key },
+		{ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" }, { MHD_OPTION_END, 0, NULL } };
+	if (!options.certificate)
+		tls[0].option = MHD_OPTION_END;
+	daemon_ = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+		(options.certificate ? MHD_USE_TLS : 0), 0, NULL, NULL,
 		on_access, NULL,
 		MHD_OPTION_EXTERNAL_LOGGER, on_error, NULL,
 		MHD_OPTION_LISTEN_SOCKET, fd,
@@ -373,14 +445,16 @@ void http_serve(int fd, void (*handle)(struct http_request *))
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
 		MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
+		MHD_OPTION_ARRAY, tls,
 		MHD_OPTION_END);
 	if (!daemon_)
-		die("the HTTP server does not start");
+		die("the HTTP server does not start%s", options.certificate ? "; are certificate and key a pair?" : "");
 	int epoll = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 	uv_poll_init(loop_uv(), &poll_, epoll);
 	uv_poll_start(&poll_, UV_READABLE, on_readable);
 	uv_timer_init(loop_uv(), &timer_);
 	uv_idle_init(loop_uv(), &idle_);
+	loop_every_ms(options.head_ms < 4000 ? options.head_ms / 4 + 1 : 1000, cut_slow);
 	loop_on_turn(turn);
 	loop_on_flush(before_sleep);
 	run_wanted = true;

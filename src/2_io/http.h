@@ -40,6 +40,13 @@ enum fault http_read_part(struct http_request *request, struct str *ret_part) MU
 void http_reply_header(struct http_request *request, const char *name, struct str value);
 void http_reply(struct http_request *request, int status, const char *type, struct str body);
 
+/* How long heads and bodies may take (real time); PEM texts of certificate chain and key, NULL = no TLS. Before http_serve. */
+struct http_options {
+	int64_t head_ms, body_ms;
+	const char *certificate, *key;
+};
+void http_configure(const struct http_options *options);
+
 /* A bound socket (SO_REUSEPORT) on HOST:PORT, port 0 = any; *ret_port tells which. It does not
  * listen: workers do. -1 with errno on failure. */
 int http_bind(const char *host, int port, int *ret_port);

@@ -8,6 +8,7 @@
 #include "../0_base/die.h"
 #include "../0_base/log.h"
 #include "../1_code/b64.h"
+#include "../1_code/cidr.h"
 #include "../1_code/sign.h"
 #include "../1_code/uuid.h"
 #include "../2_io/shared.h"
@@ -118,6 +119,58 @@ static void take_request_id(struct req *req)
 	random_bytes(bytes, sizeof bytes);
 	bool continued = version.n == 2 && trace.n == 32 && hex_read(req->arena, trace, &raw);
 	req->trace_id = continued ? str_lower(req->arena, trace) : hex_write(req->arena, (struct str){ bytes, sizeof bytes });
+}
+
+/* Behind trusted proxies the peer is the last address they were told that is none of theirs. */
+static void take_peer(struct req *req)
+{
+	struct str list = http_header(req->http, "x-forwarded-for");
+	while (config.trusted_proxies.n && list.n && cidr_listed(config.trusted_proxies, req->http->peer)) {
+		size_t n = list.n;
+		while (n && list.p[n - 1] != ',')
+			n--;
+		struct str last = str_trim(str_from(list, n));
+		if (!cidr_valid(last) || memchr(last.p, '/', last.n))
+			return;
+		req->http->peer = last;
+		list = (struct str){ list.p, n ? n - 1 : 0 };
+	}
+}
+
+static bool origin_allowed(struct str origin)
+{
+	struct str rest = config.cors_origins;
+	while (origin.n && rest.n) {
+		struct str one = str_trim(str_cut(&rest, ','));
+		if (str_is(one, "*") || str_eq(one, origin))
+			return true;
+	}
+	return false;
+}
+
+/* Cross-origin pages (Fetch standard, CORS protocol): an allow-list, no credentials mode. True when it was a preflight. */
+static bool take_origin(struct req *req)
+{
+	struct http_request *h = req->http;
+	struct str origin = http_header(h, "origin");
+	bool preflight = str_is(h->method, "OPTIONS") && http_header(h, "access-control-request-method").p;
+	if (config.cors_origins.n)
+		http_reply_header(h, "Vary", STR("Origin"));
+	if (origin_allowed(origin)) {
+		http_reply_header(h, "Access-Control-Allow-Origin", str_is(config.cors_origins, "*") ? STR("*") : origin);
+		if (!preflight)
+			http_reply_header(h, "Access-Control-Expose-Headers", STR("X-Request-Id, X-Trace-Id, Idempotency-Replayed, RateLimit-Policy, "
+				"RateLimit, Retry-After, Location, Allow, Preference-Applied, Deprecation, Sunset"));
+		else {
+			http_reply_header(h, "Access-Control-Allow-Methods", STR("GET, POST, PUT, PATCH, DELETE, OPTIONS"));
+			http_reply_header(h, "Access-Control-Allow-Headers", STR("authorization, content-type, x-client-id, last-event-id, prefer, "
+				"x-request-id, traceparent, x-idempotency-key, idempotency-key"));
+			http_reply_header(h, "Access-Control-Max-Age", STR("600"));
+		}
+	}
+	if (preflight)
+		http_reply(h, 204, NULL, STR(""));
+	return preflight;
 }
 
 static enum fault check_media(struct req *req)
@@ -279,6 +332,8 @@ static enum fault run_handler(struct req *req)
 static enum fault process(struct req *req)
 {
 	TRY(check_sizes(req));
+	if (take_origin(req))
+		return OK;
 	TRY(find_route(req));
 	const struct route *route = req->route;
 	if (draining && !(route->flags & ROUTE_OPEN))
@@ -342,6 +397,7 @@ void dispatch(struct http_request *http)
 	req->meta = BUF_IN(req->arena, 65536);
 	fault_clear(req->arena);
 	take_request_id(req);
+	take_peer(req);
 	enum fault fault = process(req);
 	tx_abort(&req->tx);
 	if (fault != OK && fault != FAULT_REPLAY) {
@@ -360,6 +416,10 @@ void dispatch(struct http_request *http)
 	http_reply_header(http, "X-Request-Id", req->request_id);
 	http_reply_header(http, "X-Trace-Id", req->trace_id);
 	http_reply_header(http, "X-Content-Type-Options", STR("nosniff"));
+	http_reply_header(http, "X-Frame-Options", STR("DENY"));
+	http_reply_header(http, "Referrer-Policy", STR("no-referrer"));
+	if (config.tls_certificate_file.n)
+		http_reply_header(http, "Strict-Transport-Security", STR("max-age=31536000"));
 	if (req->rate_policy.p) {
 		http_reply_header(http, "RateLimit-Policy", req->rate_policy);
 		http_reply_header(http, "RateLimit", req->rate_state);

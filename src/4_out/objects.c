@@ -99,7 +99,7 @@ enum fault objects_delete(struct arena *arena, struct str key)
 struct str objects_presign(struct arena *arena, const char *method, struct str object, int ttl_s)
 {
 	struct sigv4_key key = objects_key(arena);
-	struct str endpoint = str_starts(config.s3_endpoint, "http://127.0.0.1:")
+	struct str endpoint = str_starts(config.s3_endpoint, "http://127.0.0.1:") || str_starts(config.s3_endpoint, "https://127.0.0.1:")
 		? str_format(arena, "%.*s/objects", STRF(config.public_url)) : config.s3_endpoint;
 	struct sigv4_request r = { .method = str_of(method), .host = host_of(arena, endpoint),
 		.path = path_of(arena, endpoint, object), .payload_hash = STR("UNSIGNED-PAYLOAD") };

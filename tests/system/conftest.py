@@ -33,9 +33,10 @@ def clean_environment():
 class Server:
     """A running `trunkline serve` and what a test needs of it."""
 
-    def __init__(self, data, *arguments, listen="127.0.0.1:0", clock=True, sandbox=("--sandbox-listen", "127.0.0.1:0")):
+    def __init__(self, data, *arguments, listen="127.0.0.1:0", clock=True, sandbox=("--sandbox-listen", "127.0.0.1:0"),
+                 verify=True):
         self.data, self.arguments, self.clock = pathlib.Path(data), arguments, clock
-        self.listen, self.sandbox_arguments = listen, sandbox
+        self.listen, self.sandbox_arguments, self.verify = listen, sandbox, verify
         self.start()
 
     def start(self):
@@ -49,8 +50,8 @@ class Server:
         line = self.process.stdout.readline()
         assert line.startswith("trunkline ready on "), f"no ready line: {line!r}\n{self.tail()}"
         self.url = line.split()[-1]
-        self.listen = self.url.removeprefix("http://")
-        self.http = httpx.Client(base_url=self.url, timeout=90)
+        self.listen = self.url.split("://")[1]
+        self.http = httpx.Client(base_url=self.url, timeout=90, verify=self.verify)
 
     def tail(self):
         return self.log_path.read_text(errors="replace")[-4000:]
