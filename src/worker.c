@@ -13,6 +13,7 @@
 #include "2_io/shared.h"
 #include "3_core/config.h"
 #include "3_core/issuers.h"
+#include "3_core/limit.h"
 #include "3_core/vault.h"
 #include "4_out/kms.h"
 #include "6_product/operations/operations.h"
@@ -130,6 +131,7 @@ int worker_run(void)
 		product_sql, (int)config.pg_write_connections);
 	vault_use_kek(kms_kek());
 	loop_every_ms(1000, vault_watch);
+	limit_open();
 	issuers_open();
 	dispatch_open(product_routes);
 	jobs_open(product_jobs);

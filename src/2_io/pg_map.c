@@ -2,6 +2,7 @@
 #include "pg_map.h"
 #include "shared.h"
 #include "../0_base/log.h"
+#include <stdlib.h>
 
 static const struct {
 	const char *state;
@@ -38,8 +39,11 @@ enum fault pg_map_error(const PGresult *failed, const char *statement)
 		if (strcmp(state, map[i].state) != 0)
 			continue;
 		enum fault fault = fault_raise(map[i].fault, "%s", map[i].message ? map[i].message : text);
-		if (!map[i].message && detail)
+		if (!map[i].message && detail) {
+			const char *retry = strstr(detail, "\"retry_after\":");
 			buf_text(&fault_note->details, detail);
+			fault_note->retry_after_s = retry ? atoi(retry + strlen("\"retry_after\":")) : 0;
+		}
 		return fault;
 	}
 	metric_add(METRIC_sql_errors, 1);

@@ -20,6 +20,7 @@ struct shared {
 	struct clock_page clock;
 	_Atomic int64_t counters[SHARED_SLOTS][METRIC_COUNT + 8];
 	_Atomic int64_t gcra[GCRA_CELLS];
+	_Atomic uint64_t slices[GCRA_CELLS];	/* drawn from the bucket that machines share */
 	_Atomic int64_t pid[SHARED_SLOTS];
 	_Atomic int64_t ready[SHARED_SLOTS];
 };

@@ -44,6 +44,9 @@ select credential_used(:id::uuid)
 -- name: credential_there
 select exists (select from credential_find(:service::text, null)) as there
 
+-- name: rate_draw
+select granted, remaining, wait_us from rate_slice(:key::text, :rate::bigint, :burst::bigint, :most::bigint)
+
 -- name: idem_judge
 select state, status_code, body_sealed from idem_begin(:scope::uuid, :key::text, :fingerprint::bytea)
 

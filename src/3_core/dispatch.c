@@ -221,31 +221,40 @@ static enum fault charge_address(struct req *req, enum fault reason)
 	return reason;
 }
 
+#define KEY_RATE 200
+
+static int64_t seconds(int64_t us) { return (us + US_PER_S - 1) / US_PER_S; }
+
+/* A request is charged to its client (or agency) and, when it came by one, to its platform key. */
 static enum fault charge_client(struct req *req)
 {
-	int64_t rate, burst;
 	struct str who = req->scope.client_id.p ? req->scope.client_id : req->scope.agency_id;
-	limit_of(who, &rate, &burst);
-	struct limit_answer a = limit_take(str_format(req->arena, "client:%.*s", STRF(who)), rate, burst, true);
-	req->rate_policy = str_format(req->arena, "\"client\";q=%lld;w=1", (long long)rate);
-	req->rate_state = str_format(req->arena, "\"client\";r=%lld;t=%lld", (long long)(a.remaining < 0 ? 0 : a.remaining),
-		(long long)((a.full_us + US_PER_S - 1) / US_PER_S));
-	return a.allowed ? OK : rate_fault(req, "client", rate, a);
+	struct limit_known limits = limit_of(who);
+	struct limit_answer a = limit_spend(str_format(req->arena, "client:%.*s", STRF(who)), limits.rate, limits.burst);
+	struct limit_answer k = { .allowed = true };
+	struct buf policy = BUF_IN(req->arena, 256), state = BUF_IN(req->arena, 256);
+	buf_format(&policy, "\"client\";q=%lld;w=1", (long long)limits.rate);
+	buf_format(&state, "\"client\";r=%lld;t=%lld", (long long)(a.remaining < 0 ? 0 : a.remaining), (long long)seconds(a.full_us));
+	if (req->who.key_id.p && a.allowed) {
+		int64_t rate = limits.rate < KEY_RATE ? limits.rate : KEY_RATE;
+		k = limit_spend(str_format(req->arena, "key:%.*s", STRF(req->who.key_id)), rate, 2 * rate);
+		buf_format(&policy, ", \"key\";q=%lld;w=1", (long long)rate);
+		buf_format(&state, ", \"key\";r=%lld;t=%lld", (long long)(k.remaining < 0 ? 0 : k.remaining), (long long)seconds(k.full_us));
+	}
+	if (req->scope.client_id.p)
+		buf_format(&policy, ", \"calls-day\";q=%lld;w=86400", (long long)limits.calls_per_day);
+	req->rate_policy = buf_view(&policy);
+	req->rate_state = buf_view(&state);
+	if (!a.allowed)
+		return rate_fault(req, "client", limits.rate, a);
+	return k.allowed ? OK : rate_fault(req, "key", KEY_RATE, k);
 }
 
 /* The door tells the client's limits with its first answer; the next request uses them. */
 static void learn_limits(const struct tx *tx)
 {
-	json_t *limits;
-	if (!tx->scope.client_id.p || !tx->scope.request_id.p)
-		return;
-	struct str text = pg_col(tx->arena, &tx->entered, 0, "limits");
-	if (text.n <= 2 || json_read(tx->arena, text, &limits) != OK)
-		return;
-	json_int_t rate = json_integer_value(json_object_get(limits, "requests_per_second"));
-	json_int_t burst = json_integer_value(json_object_get(limits, "burst"));
-	if (rate > 0)
-		limit_learn(tx->scope.client_id, rate, burst > 0 ? burst : 2 * rate);
+	if (tx->scope.client_id.p && tx->scope.request_id.p)
+		limit_learn(tx->scope.client_id, pg_col(tx->arena, &tx->entered, 0, "limits"));
 }
 
 static enum fault take_idempotency_key(struct req *req)

@@ -197,9 +197,8 @@ static enum fault create(struct req *req)
 	struct buf plain = req->meta;
 	reply_meta(req, "job_id", str_format(req->arena, "\"%.*s\"", STRF(job)));
 	reply_row(req, 202, &call_shape, &row, 0);
-	if (price)
-		calls_hold_later(&req->tx, (struct calls_hold){ .hold_id = hold, .call_id = id, .amount = minutes * price,
-			.least = price }, NULL);
+	calls_admit_later(&req->tx, (struct calls_admit){ .call_id = id, .hold_id = hold, .amount = minutes * price, .least = price,
+		.quota = pg_int(&p, 0, "quota") }, NULL);
 	event_emit(&req->tx, "call.created", "call", id, created_data(req->arena, id, in));
 	http_reply_header(req->http, "Location", str_format(req->arena, API "/calls/%.*s", STRF(id)));
 	TRY(req_commit(req, !req->respond_async));

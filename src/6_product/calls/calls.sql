@@ -3,6 +3,7 @@
 -- What a new call needs to know: the agent, the price, what is available and how many lines are busy.
 -- name: calls_prospect
 select c.price_per_minute, c.subscription_status, c.mode, coalesce((c.limits ->> 'concurrent_calls')::integer, 10) as most,
+	coalesce((c.limits ->> 'calls_per_day')::bigint, 10000) as quota,
 	c.settings ->> 'from_number' as client_number,
 	coalesce(k.balance - k.held, 0) as available, a.id as agent_id, a.status as agent_status,
 	a.settings ->> 'from_number' as agent_number, a.settings ->> 'max_conversation_duration' as agent_max,
@@ -18,8 +19,8 @@ values (:id::uuid, tl_agency(), tl_client(), :agent_id::uuid, :external_ref::tex
 	:from_number::text, :direction::text, 'queued', coalesce(:context::jsonb, '{}'), :call_settings::jsonb,
 	:price::integer, :hold_id::uuid, :held::integer, :max_seconds::integer)
 
--- name: calls_hold
-select ledger_hold(:hold_id::uuid, 'call', :call_id::text, :amount::bigint, :least::bigint)
+-- name: calls_admit
+select call_admit(:call_id::uuid, :hold_id::uuid, :amount::bigint, :least::bigint, :quota::bigint)
 
 -- name: calls_get
 select * from call_rows where id = :id::uuid
