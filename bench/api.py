@@ -140,8 +140,8 @@ def pgbench_scripts(folder, tenants, write):
     paths = []
     for n, t in enumerate(tenants[:32]):	# each connection prepares each script once
         q = lambda v: f"'{v}'"
-        door = fill("door_tenant", agency=q(t.agency), client=q(t.id), issuer=q("trunkline-dev"), subject=q(t.subject), now=q("2026-11-22T12:00:00Z"),
-                    request=q("bench"))
+        door = fill("door_tenant", agency=q(t.agency), client=q(t.id), user=q(t.user), key="null", now=q("2026-11-22T12:00:00Z"),
+                    request=q("bench"), source="''")
         if not write:
             text = "\\startpipeline\nbegin;\n" + door + fill("calls_get", id=q(t.call_id)) + "commit;\n\\endpipeline\n"
         else:
@@ -153,7 +153,7 @@ def pgbench_scripts(folder, tenants, write):
                          held="60", max_seconds="3600") + fill("calls_get", id=uid(1))
             text += fill("job_insert", id=uid(3), queue=q("q-campaign-dialer"), kind=q("call.dial"), payload=q("{}"), resource_type=q("call"),
                          resource_id=uid(1), run_at="null", lease_ms="0", dedupe="null")
-            text += fill("calls_hold", hold_id=uid(2), call_id=f"{uid(1)}", amount="60", least="1")
+            text += fill("calls_admit", hold_id=uid(2), call_id=uid(1), amount="60", least="1", quota="100000000")
             text += fill("event_put", id=uid(4), type=q("call.created"), resource_type=q("call"), resource_id=uid(1), data=q("{}"))
             text += fill("idem_put", scope=q(t.id), key="('k' || :r::text)", fingerprint="'\\x00'", state=q("done"), status="202",
                          body="decode(repeat('00', 900), 'hex')", lease_ms="60000") + "commit;\n\\endpipeline\n"
@@ -223,11 +223,11 @@ def main():
     peers = []
     try:
         agency = json.loads(server.command("agency", "create", "--name", "Bench", "--limits", '{"concurrent_calls":1000}'))["id"]
-        limits = '{"requests_per_second":1000000,"burst":1000000}'
+        limits = '{"requests_per_second":1000000,"burst":1000000,"calls_per_day":100000000}'
         tenants = [server.client(agency=agency, credits=2_000_000_000, limits=limits) for _ in range(CLIENTS)]
         for t in tenants:
-            t.subject = f"dev|client_admin|{t.id}"
             t.get("/auth/me")
+            t.user = str(server.sql("select id from users where client_id = %s", t.id)[0][0])
             t.agent_id = t.agent()
             t.call_id = t.call(agent=t.agent_id, headers={"Prefer": "respond-async"}).json()["data"]["id"]
         (folder / "statements.json").write_text(json.dumps(statements.read()))

@@ -18,21 +18,25 @@ from fastapi.responses import Response
 S = {k: v["text"] for k, v in json.load(open(os.environ["BENCH_STATEMENTS"])).items()}
 KEY = jwt.PyJWK(json.loads(os.environ["BENCH_JWKS"])["keys"][0]).key
 SEAL = AESGCM(b"0" * 32)
-app, pool, verified = FastAPI(), None, {}
+app, pool, system, verified = FastAPI(), None, None, {}
 log = os.fdopen(2, "w", buffering=1 << 16)
 
 
 @app.on_event("startup")
 async def start():
-    global pool
+    global pool, system
+    system = await asyncpg.create_pool(host=os.environ["BENCH_SOCKET"], database="trunkline", user="tl_system", min_size=1, max_size=1)
     pool = await asyncpg.create_pool(host=os.environ["BENCH_SOCKET"], database="trunkline", user="tl_app", min_size=8, max_size=8)
 
 
-def principal(request):
+async def principal(request):
     token = request.headers.get("authorization", "")[7:]
     claims = verified.get(token)
     if claims is None:
         claims = jwt.decode(token, KEY, ["EdDSA"], audience="trunkline", issuer="trunkline-dev")
+        async with system.acquire() as db:	# whom the token means: once, where we ask again every five seconds
+            claims["user_id"] = (await db.fetchrow(S["principal_find"], claims["iss"], claims["sub"], claims["agency_id"],
+                                                   claims["client_id"]))["user_id"]
         verified[token] = claims
     if claims["exp"] < time.time():
         raise PermissionError
@@ -70,12 +74,12 @@ def log_line(request, request_id, claims, status, started):
 
 
 async def enter(db, claims, request_id):
-    return await db.fetchrow(S["door_tenant"], claims["agency_id"], claims["client_id"], claims["iss"], claims["sub"], now(), request_id)
+    return await db.fetchrow(S["door_tenant"], claims["agency_id"], claims["client_id"], claims["user_id"], None, now(), request_id, "")
 
 
 @app.get("/api/v1/calls/{call_id}")
 async def read(call_id: uuid.UUID, request: Request):
-    started, claims, request_id = time.perf_counter(), principal(request), str(uuid.uuid4())
+    started, claims, request_id = time.perf_counter(), await principal(request), str(uuid.uuid4())
     async with pool.acquire() as db, db.transaction():
         await enter(db, claims, request_id)
         row = await db.fetchrow(S["calls_get"], call_id)
@@ -86,7 +90,7 @@ async def read(call_id: uuid.UUID, request: Request):
 
 @app.post("/api/v1/calls")
 async def create(request: Request):
-    started, claims, request_id = time.perf_counter(), principal(request), str(uuid.uuid4())
+    started, claims, request_id = time.perf_counter(), await principal(request), str(uuid.uuid4())
     raw = await request.body()
     body, key = json.loads(raw), request.headers["idempotency-key"]
     print_ = hashlib.sha256(b"\0".join([claims["sub"].encode(), b"POST", b"/api/v1/calls", raw])).digest()
@@ -105,7 +109,7 @@ async def create(request: Request):
         row = await db.fetchrow(S["calls_get"], call)
         response = answer(row_json(row), request_id, 202)
         await db.execute(S["job_insert"], job, "q-campaign-dialer", "call.dial", "{}", "call", call, None, 0, None)
-        await db.execute(S["calls_hold"], hold, str(call), minutes * price, price)
+        await db.execute(S["calls_admit"], call, hold, minutes * price, price, p["quota"])
         await db.execute(S["event_put"], event, "call.created", "call", call, json.dumps({"call_id": str(call), "status": "queued"}))
         nonce = os.urandom(12)
         await db.execute(S["idem_put"], claims["client_id"], key, print_, "done", 202, nonce + SEAL.encrypt(nonce, response.body, b""), 60000)

@@ -15,6 +15,7 @@ if (cluster.isPrimary) {
 } else {
   const key = crypto.createPublicKey({ key: JSON.parse(process.env.BENCH_JWKS).keys[0], format: 'jwk' })
   const pool = new pg.Pool({ host: process.env.BENCH_SOCKET, database: 'trunkline', user: 'tl_app', max: 8, min: 8 })
+  const system = new pg.Pool({ host: process.env.BENCH_SOCKET, database: 'trunkline', user: 'tl_system', max: 1 })
   const verified = new Map()
   const sealKey = Buffer.alloc(32, 48)
   const log = fs.createWriteStream(null, { fd: 2 })
@@ -22,7 +23,7 @@ if (cluster.isPrimary) {
   app.removeContentTypeParser('application/json')
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (req, body, done) => done(null, body))
 
-  const principal = (req) => {
+  const principal = async (req) => {
     const token = (req.headers.authorization || '').slice(7)
     let claims = verified.get(token)
     if (!claims) {
@@ -30,13 +31,15 @@ if (cluster.isPrimary) {
       if (!crypto.verify(null, Buffer.from(`${head}.${body}`), key, Buffer.from(mac, 'base64url'))) throw new Error('signature')
       claims = JSON.parse(Buffer.from(body, 'base64url'))
       if (claims.iss !== 'trunkline-dev' || claims.aud !== 'trunkline') throw new Error('claims')
+      // whom the token means: once, where we ask again every five seconds
+      claims.user_id = (await system.query(S.principal_find.text, [claims.iss, claims.sub, claims.agency_id, claims.client_id])).rows[0].user_id
       verified.set(token, claims)
     }
     if (claims.exp * 1000 < Date.now()) throw new Error('expired')
     return claims
   }
   const run = (db, name, ...values) => db.query({ name, text: S[name].text, values })
-  const enter = (db, c, id) => run(db, 'door_tenant', c.agency_id, c.client_id, c.iss, c.sub, new Date().toISOString(), id)
+  const enter = (db, c, id) => run(db, 'door_tenant', c.agency_id, c.client_id, c.user_id, null, new Date().toISOString(), id, '')
   const answer = (row, id) => {
     const { cursor_us, ...data } = row
     return JSON.stringify({ data, meta: { request_id: id, ts: new Date().toISOString() } })
@@ -46,7 +49,7 @@ if (cluster.isPrimary) {
     duration_ms: performance.now() - started }) + '\n')
 
   app.get('/api/v1/calls/:id', async (req, reply) => {
-    const started = performance.now(), claims = principal(req), id = crypto.randomUUID(), db = await pool.connect()
+    const started = performance.now(), claims = await principal(req), id = crypto.randomUUID(), db = await pool.connect()
     let rows
     try {
       await db.query('begin')
@@ -60,7 +63,7 @@ if (cluster.isPrimary) {
   })
 
   app.post('/api/v1/calls', async (req, reply) => {
-    const started = performance.now(), claims = principal(req), id = crypto.randomUUID(), db = await pool.connect()
+    const started = performance.now(), claims = await principal(req), id = crypto.randomUUID(), db = await pool.connect()
     const body = JSON.parse(req.body), idem = req.headers['idempotency-key']
     const print = crypto.createHash('sha256').update([claims.sub, 'POST', '/api/v1/calls', req.body].join('\0')).digest()
     const [call, hold, job, event] = [0, 0, 0, 0].map(() => crypto.randomUUID())
@@ -77,7 +80,7 @@ if (cluster.isPrimary) {
         minutes * price, 3600)
       text = answer((await run(db, 'calls_get', call)).rows[0], id)
       await run(db, 'job_insert', job, 'q-campaign-dialer', 'call.dial', '{}', 'call', call, null, 0, null)
-      await run(db, 'calls_hold', hold, call, minutes * price, price)
+      await run(db, 'calls_admit', call, hold, minutes * price, price, p.quota)
       await run(db, 'event_put', event, 'call.created', 'call', call, JSON.stringify({ call_id: call, status: 'queued' }))
       const nonce = crypto.randomBytes(12), seal = crypto.createCipheriv('aes-256-gcm', sealKey, nonce)
       const sealed = Buffer.concat([nonce, seal.update(text), seal.final(), seal.getAuthTag()])

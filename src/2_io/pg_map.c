@@ -35,6 +35,9 @@ enum fault pg_map_error(const PGresult *failed, const char *statement)
 	const char *state = PQresultErrorField(failed, PG_DIAG_SQLSTATE);
 	const char *text = PQresultErrorField(failed, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(failed, PG_DIAG_MESSAGE_DETAIL);
+	const char *constraint = PQresultErrorField(failed, PG_DIAG_CONSTRAINT_NAME);
+	if (state && strcmp(state, "23505") == 0 && constraint && strcmp(constraint, "idempotency_keys_pkey") == 0)
+		return fault_raise(FAULT_SERIALIZE, "Another request with this key has just been answered");
 	for (size_t i = 0; state && i < sizeof map / sizeof *map; i++) {
 		if (strcmp(state, map[i].state) != 0)
 			continue;

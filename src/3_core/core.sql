@@ -47,17 +47,23 @@ select exists (select from credential_find(:service::text, null)) as there
 -- name: rate_draw
 select granted, remaining, wait_us from rate_slice(:key::text, :rate::bigint, :burst::bigint, :most::bigint)
 
+-- The lock says whether the key is running now, the row what became of it. The row may lag behind the lock by one
+-- commit: then the insert below meets it, and the request is judged again.
 -- name: idem_judge
-select state, status_code, body_sealed from idem_begin(:scope::uuid, :key::text, :fingerprint::bytea)
+select case when not l.mine then 'running' when k.scope_id is null then 'new' when k.expires_at <= tl_now() then 'expired'
+		when k.fingerprint <> :fingerprint::bytea then 'reused'
+		when k.state = 'in_flight' and k.lease_until > tl_now() then 'running' else 'replay' end as state, k.status_code, k.body_sealed
+from (select pg_try_advisory_xact_lock(hashtextextended(:scope::uuid::text || ':' || :key::text, 0)) as mine offset 0) l
+left join idempotency_keys k on k.scope_id = :scope::uuid and k.key = :key
+
+-- name: idem_drop
+delete from idempotency_keys where scope_id = :scope::uuid and key = :key::text and expires_at <= tl_now()
 
 -- name: idem_put
 insert into idempotency_keys (scope_id, key, agency_id, client_id, fingerprint, state, status_code, body_sealed,
 	lease_until, expires_at)
 values (:scope::uuid, :key::text, tl_agency(), tl_client(), :fingerprint::bytea, :state::text, :status::integer,
 	:body::bytea, tl_now() + :lease_ms::bigint * interval '1 ms', tl_now() + interval '7 days')
-on conflict (scope_id, key) do update set fingerprint = excluded.fingerprint, state = excluded.state,
-	status_code = excluded.status_code, body_sealed = excluded.body_sealed, lease_until = excluded.lease_until,
-	expires_at = excluded.expires_at, created_at = tl_now()
 
 -- name: idem_finish
 update idempotency_keys set state = 'done', status_code = :status::integer, body_sealed = :body::bytea

@@ -34,6 +34,10 @@ static enum fault idem_judge_answer(void *context)
 	struct str state = pg_col(req->arena, &req->idem_rows, 0, "state"), body;
 	if (str_is(state, "new"))
 		return OK;
+	if (str_is(state, "expired")) {
+		idem_drop_later(&req->tx, (struct idem_drop){ .scope = req->idem_scope, .key = req->idem_key }, NULL);
+		return OK;
+	}
 	if (str_is(state, "reused"))
 		return fault_raise(FAULT_IDEMPOTENCY_KEY_REUSED, "This idempotency key came with a different request");
 	if (str_is(state, "running")) {

@@ -141,9 +141,22 @@ void vault_retire(void)
 	arena_drop(arena);
 }
 
+/* Derived keys are remembered: every sealing asks for one. */
 static struct str derive(struct arena *arena, int version, const char *label)
 {
-	return sign_hmac(arena, (struct str){ keys[version], SEAL_KEY_BYTES }, str_of(label));
+	static struct {
+		char label[16], from[SEAL_KEY_BYTES], key[SEAL_KEY_BYTES];
+	} memo[16];
+	size_t slot = (str_hash(str_of(label)) + (size_t)version) % 16;
+	if (strlen(label) >= sizeof memo->label)
+		return sign_hmac(arena, (struct str){ keys[version], SEAL_KEY_BYTES }, str_of(label));
+	if (strcmp(memo[slot].label, label) != 0 || memcmp(memo[slot].from, keys[version], SEAL_KEY_BYTES) != 0) {
+		struct str made = sign_hmac(arena, (struct str){ keys[version], SEAL_KEY_BYTES }, str_of(label));
+		memcpy(memo[slot].key, made.p, SEAL_KEY_BYTES);
+		memcpy(memo[slot].from, keys[version], SEAL_KEY_BYTES);
+		strcpy(memo[slot].label, label);
+	}
+	return str_copy(arena, (struct str){ memo[slot].key, SEAL_KEY_BYTES });
 }
 
 struct str vault_key(struct arena *arena, const char *label) { return derive(arena, 1, label); }
