@@ -1,4 +1,4 @@
-drop function call_admit, rate_slice;
+drop function client_is_of, call_admit, rate_slice;
 drop table calls_daily, rate_buckets;
 drop index idempotency_expiry;
 create index idempotency_expiry on idempotency_keys (expires_at);

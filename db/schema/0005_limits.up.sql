@@ -57,8 +57,15 @@ begin
 	end if;
 end $$;
 
+-- For the system door: does this client belong to that agency?
+create function client_is_of(p_client uuid, p_agency uuid) returns boolean language plpgsql stable security definer as $$
+begin
+	return exists (select from clients c where c.id = p_client and c.agency_id = p_agency and c.deleted_at is null);
+end $$;
+
 -- The judgement is a plain statement now (core.sql), and the purge needs no exact index.
 drop function idem_begin(uuid, text, bytea);
 drop index idempotency_expiry;
 create index idempotency_expiry on idempotency_keys using brin (expires_at);
 select definers();
+revoke all on function client_is_of(uuid, uuid) from tl_app, tl_agency;

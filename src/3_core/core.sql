@@ -29,6 +29,9 @@ select * from principal_find(:issuer::text, :subject::text, :agency::uuid, :clie
 select principal_bind(:id::uuid, :issuer::text, :subject::text, :agency::uuid, :client::uuid, :role::text, :email::text,
 	:name::text, :verified::boolean, :only::uuid, :now::text) as state
 
+-- name: client_of
+select client_is_of(:client::uuid, :agency::uuid) as theirs
+
 -- name: key_find
 select * from key_find(:prefix::text)
 

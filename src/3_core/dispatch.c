@@ -24,9 +24,21 @@ static bool draining;
 
 static void learn_limits(const struct tx *tx);
 
+/* Every route says who may use it: nothing, for all; or roles and a scope. */
+static void check_routes(void)
+{
+	for (const struct route *const *list = route_lists; *list; list++)
+		for (const struct route *r = *list; r->method; r++) {
+			bool scoped = r->roles && r->scope && strchr(r->scope, ':');
+			if (r->flags & ROUTE_OPEN ? r->roles || r->scope : !scoped)
+				die("route without a scope: %s %s", r->method, r->path);
+		}
+}
+
 void dispatch_open(const struct route *const *lists)
 {
 	route_lists = lists;
+	check_routes();
 	tenant_on_enter(learn_limits);
 }
 
@@ -253,8 +265,8 @@ static enum fault charge_client(struct req *req)
 /* The door tells the client's limits with its first answer; the next request uses them. */
 static void learn_limits(const struct tx *tx)
 {
-	if (tx->scope.client_id.p && tx->scope.request_id.p)
-		limit_learn(tx->scope.client_id, pg_col(tx->arena, &tx->entered, 0, "limits"));
+	if (tx->scope.request_id.p)
+		limit_learn(tx->scope.client_id.p ? tx->scope.client_id : tx->scope.agency_id, pg_col(tx->arena, &tx->entered, 0, "limits"));
 }
 
 static enum fault take_idempotency_key(struct req *req)
@@ -354,10 +366,10 @@ static enum fault process(struct req *req)
 		enum fault fault = auth_check(req);
 		if (fault != OK)
 			return charge_address(req, fault);
-		fault = auth_scope(req);
+		req->scope.agency_id = req->who.agency_id;	/* charged first: a foreign x-client-id is no way round the rate */
+		req->scope.client_id = req->who.client_id;
 		TRY(charge_client(req));
-		if (fault != OK)
-			return auth_scope(req);
+		TRY(auth_scope(req));
 		TRY(auth_allows(req, route->roles, route->scope));
 		TRY(take_idempotency_key(req));
 	} else if (!(route->flags & ROUTE_FREE)) {

@@ -83,7 +83,8 @@ static void operation(struct buf *b, const struct route *r)
 		buf_format(b, ",\"tags\":[\"%.*s\"]", STRF(str_cut(&tag, '/')));
 	}
 	if (r->scope)
-		buf_format(b, ",\"x-scope\":\"%s\",\"x-roles\":%u", r->scope, r->roles);
+		buf_format(b, ",\"x-scope\":\"%s\",\"x-roles\":%u,\"x-agency\":%s", r->scope, r->roles,
+			r->flags & ROUTE_AGENCY ? "true" : "false");
 	if (r->flags & ROUTE_OPEN)
 		buf_text(b, ",\"security\":[]");
 	parameters(b, r);
