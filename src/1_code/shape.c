@@ -90,7 +90,7 @@ static const char *read_list(struct reading *r, const struct shape_field *f, con
 	json_array_foreach(value, i, item) {
 		struct str at = str_format(r->arena, "%.*s[%zu]", STRF(path), i);
 		struct str text = { json_string_value(item), json_string_length(item) };
-		if (!f->sub->item_is_text)
+		if (!f->sub || !f->sub->item_is_text)
 			continue;
 		const char *problem = json_is_string(item)
 			? text_problem(r->arena, &f->sub->fields[0], &text) : "must be a string";

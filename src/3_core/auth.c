@@ -442,7 +442,7 @@ enum fault auth_scope(struct req *req)
 		.key_id = who->key_id, .request_id = req->request_id };
 	if (!str_is(req->http->method, "GET") && !str_is(req->http->method, "HEAD"))
 		req->scope.source = source_of(req);
-	if (!header.p || !header.n)
+	if (!header.p)
 		return OK;
 	if (!uuid_valid(header))
 		return fault_field("x-client-id", "must be a UUID");

@@ -55,6 +55,26 @@ static void parameters(struct buf *b, const struct route *r)
 	buf_char(b, ']');
 }
 
+/* What can be done with what was just made: every route of its path with an id. */
+static void links(struct buf *b, const struct route *made)
+{
+	const char *comma = "";
+	size_t n = strlen(made->path);
+	buf_text(b, ",\"links\":{");
+	for (const struct route *const *list = dispatch_routes(); *list; list++)
+		for (const struct route *r = *list; r->method; r++) {
+			if (strncmp(r->path, made->path, n) != 0 || strncmp(r->path + n, "/{id}", 5) != 0)
+				continue;
+			buf_format(b, "%s\"", comma);
+			operation_id(b, r);
+			buf_text(b, "\":{\"operationId\":\"");
+			operation_id(b, r);
+			buf_text(b, "\",\"parameters\":{\"id\":\"$response.body#/data/id\"}}");
+			comma = ",";
+		}
+	buf_char(b, '}');
+}
+
 static void success(struct buf *b, const struct route *r, int status)
 {
 	buf_format(b, "\"%d\":{\"description\":\"%s\"", status, status == 202 ? "Accepted; still under way" : "Success");
@@ -67,6 +87,8 @@ static void success(struct buf *b, const struct route *r, int status)
 			buf_char(b, '}');
 		buf_text(b, ",\"meta\":{\"$ref\":\"#/components/schemas/meta\"}},\"required\":[\"data\",\"meta\"]}}}");
 	}
+	if (strcmp(r->method, "POST") == 0 && r->out)
+		links(b, r);
 	buf_char(b, '}');
 }
 

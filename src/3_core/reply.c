@@ -117,7 +117,7 @@ void reply_list(struct req *req, const struct shape *shape, const struct rows *r
 
 enum fault req_page(struct req *req, const char *const *filters, struct page *ret)
 {
-	struct str limit = req_query(req, "limit"), cursor = req_query(req, "cursor");
+	struct str limit = url_query(req->arena, req->http->query, "limit"), cursor = req_query(req, "cursor");
 	*ret = (struct page){ .limit = 50, .created_after = req_query(req, "created_after"),
 		.created_before = req_query(req, "created_before") };
 	int64_t at;
