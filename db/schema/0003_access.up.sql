@@ -60,7 +60,8 @@ begin
 		select c.limits, u.is_active as alive into r from clients c
 			left join users u on u.id = p_user and u.agency_id = p_agency and u.deleted_at is null
 				and (u.client_id is null or u.client_id = p_client)
-			where c.id = p_client and c.agency_id = p_agency and c.deleted_at is null;
+			where c.id = p_client and c.agency_id = p_agency
+				and (c.deleted_at is null or (p_user is null and p_key is null));	-- our own jobs still tidy up there
 		if not found then
 			raise sqlstate 'TL403' using message = 'This client is not yours', detail = '"reason":"foreign_client"';
 		end if;
@@ -98,7 +99,7 @@ language plpgsql stable security definer as $$
 begin
 	return query select u.id, u.agency_id, u.client_id, u.role, u.is_active, c.mode, u.last_seen_at
 	from users u left join clients c on c.id = u.client_id
-	where u.issuer = p_issuer and u.subject = p_subject and u.deleted_at is null
+	where u.issuer = p_issuer and u.subject = p_subject and u.deleted_at is null and c.deleted_at is null
 		and case when p_agency is null and p_client is null then true
 			else u.client_id is not distinct from p_client and u.agency_id = coalesce(p_agency, u.agency_id) end
 	order by u.created_at limit 1;

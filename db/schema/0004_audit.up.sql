@@ -92,7 +92,7 @@ begin
 	for k in select jsonb_object_keys(coalesce(n, o)) loop
 		continue when k in ('updated_at', 'last_used_at', 'last_seen_at') or o -> k is not distinct from n -> k
 			or (tg_op = 'INSERT' and n -> k = 'null') or (tg_op = 'DELETE' and o -> k = 'null');
-		secret := k in ('sealed', 'secret_sealed', 'secret_hash', 'auth_ciphertext');
+		secret := k in ('sealed', 'secret_sealed', 'secret_hash', 'auth_ciphertext', 'subject_value');
 		if o is not null then
 			before := before || jsonb_build_object(k, case when secret and o -> k <> 'null' then '"changed"' else o -> k end);
 		end if;

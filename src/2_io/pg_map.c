@@ -50,6 +50,10 @@ enum fault pg_map_error(const PGresult *failed, const char *statement)
 		return fault;
 	}
 	metric_add(METRIC_sql_errors, 1);
-	log_line(LOG_ERROR, "statement failed", "statement", statement, "state", state, "reason", text, NULL);
+	/* messages about data (classes 22, 23) quote the value, which may be anybody's */
+	bool quotes = state && strncmp(state, "22", 2) == 0;
+	quotes = quotes || (state && strncmp(state, "23", 2) == 0);
+	log_line(LOG_ERROR, "statement failed", "statement", statement, "state", state, "constraint", constraint, "reason",
+		quotes ? NULL : text, NULL);
 	return fault_raise(FAULT_INTERNAL_ERROR, "Something went wrong; quote the request id");
 }

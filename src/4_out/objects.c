@@ -7,6 +7,12 @@
 #include "../2_io/fetch.h"
 #include "../3_core/config.h"
 #include "../3_core/vault.h"
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HASHED_BYTES ((size_t)8 << 20)	/* larger bodies are signed without their digest, as S3 allows */
 
 struct sigv4_key objects_key(struct arena *arena)
 {
@@ -48,7 +54,7 @@ static enum fault send(struct arena *arena, const char *method, struct str objec
 {
 	struct sigv4_key key = objects_key(arena);
 	struct str date = sigv4_date(arena, clock_now_us() / US_PER_S), path = path_of(arena, config.s3_endpoint, object);
-	struct str hash = hex_write(arena, sign_sha256(arena, body.p ? body : STR("")));
+	struct str hash = body.n > HASHED_BYTES ? STR("UNSIGNED-PAYLOAD") : hex_write(arena, sign_sha256(arena, body.p ? body : STR("")));
 	struct sigv4_header signed_headers[] = { { STR("host"), host_of(arena, config.s3_endpoint) },
 		{ STR("x-amz-content-sha256"), hash }, { STR("x-amz-date"), date } };
 	struct sigv4_request r = { .method = str_of(method), .path = path, .headers = signed_headers, .header_count = 3,
@@ -79,6 +85,26 @@ enum fault objects_put(struct arena *arena, struct str key, struct str type, str
 	struct fetch f;
 	TRY(send(arena, "PUT", key, type, bytes, 65536, &f));
 	return judge(&f);
+}
+
+enum fault objects_put_file(struct arena *arena, struct str key, struct str type, const char *path)
+{
+	struct stat stat;
+	struct fetch f;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &stat) != 0 || stat.st_size == 0) {
+		if (fd >= 0)
+			close(fd);
+		return fault_raise(FAULT_IO, "The file cannot be read");
+	}
+	size_t n = (size_t)stat.st_size;
+	void *bytes = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (bytes == MAP_FAILED)
+		return fault_raise(FAULT_IO, "The file cannot be mapped");
+	enum fault fault = send(arena, "PUT", key, type, (struct str){ bytes, n }, 65536, &f);
+	munmap(bytes, n);
+	return fault == OK ? judge(&f) : fault;
 }
 
 enum fault objects_get(struct arena *arena, struct str key, size_t most, struct str *ret_bytes)

@@ -5,6 +5,8 @@
 #include "../0_base/fault.h"
 #include "../1_code/sigv4.h"
 
+/* A file's bytes, mapped, not read into memory. */
+enum fault objects_put_file(struct arena *arena, struct str key, struct str type, const char *path) MUST_CHECK;
 enum fault objects_put(struct arena *arena, struct str key, struct str type, struct str bytes) MUST_CHECK;
 enum fault objects_get(struct arena *arena, struct str key, size_t most, struct str *ret_bytes) MUST_CHECK;
 enum fault objects_delete(struct arena *arena, struct str key) MUST_CHECK;	/* absent is OK */

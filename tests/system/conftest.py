@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import queue
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -28,6 +30,17 @@ def clean_environment():
     keep["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=1"
     keep["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
     return keep
+
+
+# numbers, addresses, tokens, keys, secrets, what agents are told, and the names the tests use
+PRIVATE = re.compile(r"\+1\d{10}|\w@\w+\.\w|eyJ[\w-]{8}|tl_(?:test|live)_\w+_\w|whsec_|front desk|_secret_|sk_test_|Hopper|Lovelace")
+
+
+def logs_tell_nothing(text):
+    """Every log of every server the suite ran: nothing of a person, a prompt or a secret."""
+    for line in text.splitlines():
+        found = PRIVATE.search(line)
+        assert not found, f"the log tells {found.group()!r}: {line[:600]}"
 
 
 class Server:
@@ -61,6 +74,7 @@ class Server:
         self.process.send_signal(how)
         self.process.wait(60)
         self.log.close()
+        logs_tell_nothing(self.log_path.read_text(errors="replace"))
         return self.process.returncode
 
     def command(self, *arguments, check=True):
@@ -186,6 +200,12 @@ class Receiver:
         while not self.got.empty():
             found.append(self.got.get())
         return found
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def ledger_is_right(server):

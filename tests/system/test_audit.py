@@ -98,6 +98,21 @@ def test_tampering_is_found_and_where(server, client, statement, at, what):
     assert server.client().get("/audit/verify").json()["data"]["ok"], "a chain of its own"
 
 
+def test_an_entry_forged_with_its_hash_betrays_the_next(server, client):
+    """Whoever recomputes one hash and mends the link after it still breaks the entry that the link is part of."""
+    for n in range(3):
+        client.post("/webhooks", {"url": f"https://example.com/{n}", "event_types": ["*"]})
+    with server.connect() as db:
+        db.execute("alter table audit_log disable trigger guard")
+        db.execute("update audit_log set user_agent = 'nobody' where seq = 3 and client_id = %s", (client.id,))
+        db.execute("update audit_log l set hash = audit_hash(l) where seq = 3 and client_id = %s", (client.id,))
+        db.execute("update audit_log set prev_hash = (select hash from audit_log where seq = 3 and client_id = %s) "
+                   "where seq = 4 and client_id = %s", (client.id, client.id))
+        db.execute("alter table audit_log enable trigger guard")
+    verdict = client.get("/audit/verify").json()["data"]
+    assert verdict["first_bad_seq"] == 4 and "fields" in verdict["problem"]
+
+
 def test_an_erased_diff_does_not_break_the_chain(server, client):
     client.agent()
     server.sql("update audit_log set diff = null where client_id = %s", client.id)

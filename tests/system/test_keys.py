@@ -7,7 +7,7 @@ import boto3
 import httpx
 import pytest
 
-from conftest import Receiver, Server, ROOT
+from conftest import ROOT, Server, free_port
 from test_access import SECRET
 
 
@@ -59,8 +59,7 @@ def test_rotation_seals_everything_anew_without_downtime(own, receiver):
 
 @pytest.fixture(scope="module")
 def kms():
-    with Receiver().server as free:
-        port = free.server_port
+    port = free_port()
     process = subprocess.Popen([str(ROOT / ".venv" / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"

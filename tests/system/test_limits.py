@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from conftest import BIN, Receiver, Server, clean_environment
+from conftest import BIN, Server, clean_environment, free_port
 from test_access import key
 from test_bad_input import error
 
@@ -121,8 +121,7 @@ def machines(server, folder, name, *settings):
 
 @pytest.fixture(scope="module")
 def redis():
-    with Receiver().server as free:
-        port = free.server_port
+    port = free_port()
     process = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "sesame", "--save", ""],
                                stdout=subprocess.PIPE, text=True)
     next(line for line in process.stdout if "eady to accept" in line)

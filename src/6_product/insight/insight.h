@@ -2,8 +2,10 @@
 #ifndef TL_INSIGHT_H
 #define TL_INSIGHT_H
 
+#include "../../3_core/jobs.h"
 #include "../../3_core/route.h"
 
-extern const struct route insight_routes[], audit_routes[];
+extern const struct route insight_routes[], audit_routes[], privacy_routes[];
+extern const struct job_kind insight_jobs[];
 
 #endif
