@@ -212,6 +212,15 @@ def ledger_is_right(server):
     assert server.sql("select * from ledger_check()") == []
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests have to tell (seeds, visited points, counts), whichever process ran them."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, value in getattr(report, "user_properties", []):
+                if name == "told":
+                    terminalreporter.write_line(str(value))
+
+
 @pytest.fixture(scope="session")
 def folder():
     """A folder the unprivileged database user can reach."""

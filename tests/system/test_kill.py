@@ -172,7 +172,7 @@ def delivered(server, receiver):
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_worker_dies_at_a_named_point(world, point, capsys):
+def test_a_worker_dies_at_a_named_point(world, point, record_property):
     server = world("--workers", "1", name="named")
     tenants = tenants_of(server, 1)
     server.stop()
@@ -188,11 +188,10 @@ def test_a_worker_dies_at_a_named_point(world, point, capsys):
     # each death takes at most the dials of that worker with it
     found = judge(server, tenants, load.answered, most_lost=visits * 8)
     assert len(load.answered) == 40
-    with capsys.disabled():
-        print(f"\nkill point {point}: visited {visits} times, {found}")
+    record_property("told", f"kill point {point}: visited {visits} times, {found}")
 
 
-def test_random_kills_of_worker_master_and_database(world, receiver, capsys):
+def test_random_kills_of_worker_master_and_database(world, receiver, record_property):
     seed = int(os.environ.get("TRUNKLINE_KILL_SEED", random.SystemRandom().randrange(1 << 32)))
     dice = random.Random(seed)
     server = world("--workers", "2")
@@ -219,7 +218,6 @@ def test_random_kills_of_worker_master_and_database(world, receiver, capsys):
                 kills[-1] += ("was gone already",)
     found = judge(server, tenants, load.answered, most_lost=len(kills) * 16)
     found |= delivered(server, receiver)
-    with capsys.disabled():
-        print(f"\nseed {seed}: kills {kills}; {found}; refused meanwhile {dict(load.other)}")
+    record_property("told", f"seed {seed}: kills {kills}; {found}; refused meanwhile {dict(load.other)}")
     assert len(load.answered) == CALLS
     assert {k[0] for k in kills} == {"worker", "database", "master"}
