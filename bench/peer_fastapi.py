@@ -97,7 +97,7 @@ async def create(request: Request):
     call, hold, job, event = (uuid.uuid4() for _ in range(4))
     async with pool.acquire() as db, db.transaction():
         await enter(db, claims, request_id)
-        judged = await db.fetchrow(S["idem_judge"], claims["client_id"], key, print_)
+        judged = await db.fetchrow(S["idem_judge"], print_, claims["client_id"], key)
         assert judged["state"] == "new"
         p = await db.fetchrow(S["calls_prospect"], body["agent_id"])
         price, minutes = p["price_per_minute"], 60

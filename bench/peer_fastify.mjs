@@ -71,7 +71,7 @@ if (cluster.isPrimary) {
     try {
       await db.query('begin')
       await enter(db, claims, id)
-      const judged = (await run(db, 'idem_judge', claims.client_id, idem, print)).rows[0]
+      const judged = (await run(db, 'idem_judge', print, claims.client_id, idem)).rows[0]
       if (judged.state !== 'new') throw new Error(judged.state)
       const p = (await run(db, 'calls_prospect', body.agent_id)).rows[0]
       const price = p.price_per_minute, minutes = Math.min(60, Math.floor(Number(p.available) / price))

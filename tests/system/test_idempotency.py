@@ -1,4 +1,5 @@
 """One key, one effect: replayed, refused, raced, and after a crash."""
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -90,3 +91,29 @@ def test_the_last_credit_is_spent_once(server):
     assert sorted(a.status_code for a in answers) == [201] * 3 + [402] * 9
     assert poor.balance()["available"] == 0
     server.advance(200)
+
+
+def test_a_thousand_requests_with_one_key_have_one_effect(server):
+    """Side by side through every process: one call, one hold, one POST at the provider; the others wait or get the same answer."""
+    client = server.client(credits=5000)
+    agent = client.agent()
+    before = len(server.provider_calls())
+    seen, lock = {}, threading.Lock()
+
+    def send(n):
+        with httpx.Client(base_url=server.url, timeout=90, headers={"Authorization": f"Bearer {client.token}"}) as http:
+            for _ in range(20):
+                answer = http.post("/api/v1/calls", json={"agent_id": agent, "phone_number": "+15555550100"},
+                                   headers={"Idempotency-Key": "one-for-all"})
+                with lock:
+                    seen.setdefault(answer.status_code, set()).add(answer.content if answer.status_code != 409 else b"")
+
+    crowd = [threading.Thread(target=send, args=(n,)) for n in range(50)]
+    [t.start() for t in crowd]
+    [t.join() for t in crowd]
+    assert set(seen) <= {201, 202, 409} and sum(len(bodies) for status, bodies in seen.items() if status != 409) <= 2, seen.keys()
+    assert len(client.get("/calls").json()["data"]) == 1 and client.balance()["held"] == 60
+    assert len(server.provider_calls()) == before + 1
+    again = client.call(agent=agent, headers={"Idempotency-Key": "one-for-all"})
+    assert again.status_code == 201 and again.headers["idempotency-replayed"] == "true"
+    server.advance(120)
