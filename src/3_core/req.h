@@ -81,6 +81,9 @@ struct page {
 	struct str created_after, created_before;
 	struct str filters;			/* binds the cursor */
 };
+/* The parameters of a statement that sql2c made from a `list`; one row more than the page tells whether there is another. */
+#define PAGE_OF(page) .created_after = (page).created_after, .created_before = (page).created_before, \
+	.after_us = (page).after_us, .after_id = (page).after_id, .limit = (page).limit + 1
 /* limit, cursor, created_after, created_before; `filters` names the query parameters of the list. */
 enum fault req_page(struct req *req, const char *const *filters, struct page *ret_page) MUST_CHECK;
 /* A comma list of enum values; unknown ones match nothing and warn. NULL when absent. */

@@ -152,8 +152,7 @@ static enum fault list(struct req *req)
 	TRY(req_page(req, filters, &page));
 	req_read(req, &tx);
 	TRY(agents_list(&tx, (struct agents_list){ .status = req_enum_filter(req, "status", "creating,active,failed"),
-		.q = req_query(req, "q"), .created_after = page.created_after, .created_before = page.created_before,
-		.after_us = page.after_us, .after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+		.q = req_query(req, "q"), PAGE_OF(page) }, &rows));
 	reply_list(req, &agent_shape, &rows, page.limit, page.filters);
 	return OK;
 }

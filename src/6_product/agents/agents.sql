@@ -11,16 +11,10 @@ select mode from clients
 -- name: agents_get
 select * from agent_rows where id = :id::uuid
 
--- name: agents_list fresh
+-- name: agents_list list
 select * from agent_rows
 where (:status::text is null or status = any (string_to_array(:status, ',')))
 	and (:q::text is null or name ilike '%' || :q || '%')
-	and (:created_after::timestamptz is null or created_at > :created_after)
-	and (:created_before::timestamptz is null or created_at < :created_before)
-	and (:after_us::text is null or (created_at, id) <
-		(timestamptz 'epoch' + :after_us::float8 * interval '1 microsecond', :after_id::uuid))
-order by created_at desc, id desc
-limit :limit::bigint
 
 -- Absent fields keep what is there; description may be cleared.
 -- name: agents_patch

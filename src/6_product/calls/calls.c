@@ -83,6 +83,23 @@ static const struct shape_field call_fields[] = {
 };
 const struct shape call_shape = SHAPE("call", call_fields);
 
+static const struct shape_field transcript_fields[] = {
+	{ "call_id", SHAPE_UUID },
+	{ "transcript", SHAPE_LIST, .doc = "speaker, text, start_seconds, timestamp, at" },
+	{ "summary", SHAPE_TEXT, SHAPE_MAYBE },
+};
+static const struct shape transcript_shape = SHAPE("transcript", transcript_fields);
+
+static const struct shape_field recording_fields[] = {
+	{ "call_id", SHAPE_UUID },
+	{ "recording_url", SHAPE_URL, .doc = "good for one hour" },
+	{ "format", SHAPE_ENUM, .values = "wav,mp3" },
+	{ "duration_seconds", SHAPE_NUMBER, SHAPE_MAYBE },
+	{ "size_bytes", SHAPE_INT },
+	{ "expires_at", SHAPE_TIME },
+};
+static const struct shape recording_shape = SHAPE("recording", recording_fields);
+
 /* What the prospect allows: an agent that can speak, a client that may spend, a number to call from. */
 static enum fault judge(struct req *req, const struct rows *p, struct call_new *in)
 {
@@ -245,8 +262,7 @@ static enum fault list(struct req *req)
 	TRY(calls_list(&tx, (struct calls_list){ .agent_id = agents, .status = req_enum_filter(req, "status", STATUSES),
 		.outcome = req_enum_filter(req, "outcome", OUTCOMES), .direction = req_enum_filter(req, "direction", "outbound,inbound"),
 		.phone_number = req_query(req, "phone_number"), .external_ref = req_query(req, "external_ref"),
-		.created_after = page.created_after, .created_before = page.created_before, .after_us = page.after_us,
-		.after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+		PAGE_OF(page) }, &rows));
 	reply_list(req, &call_shape, &rows, page.limit, page.filters);
 	return OK;
 }
@@ -298,23 +314,6 @@ static enum fault recording(struct req *req)
 	reply_json(req, 200, buf_view(&b));
 	return OK;
 }
-
-static const struct shape_field transcript_fields[] = {
-	{ "call_id", SHAPE_UUID },
-	{ "transcript", SHAPE_LIST, .doc = "speaker, text, start_seconds, timestamp, at" },
-	{ "summary", SHAPE_TEXT, SHAPE_MAYBE },
-};
-static const struct shape transcript_shape = SHAPE("transcript", transcript_fields);
-
-static const struct shape_field recording_fields[] = {
-	{ "call_id", SHAPE_UUID },
-	{ "recording_url", SHAPE_URL, .doc = "good for one hour" },
-	{ "format", SHAPE_ENUM, .values = "wav,mp3" },
-	{ "duration_seconds", SHAPE_NUMBER, SHAPE_MAYBE },
-	{ "size_bytes", SHAPE_INT },
-	{ "expires_at", SHAPE_TIME },
-};
-static const struct shape recording_shape = SHAPE("recording", recording_fields);
 
 const struct route calls_routes[] = {
 	{ "POST", API "/calls", ROLE_R, "calls:write", create, &new_shape, sizeof(struct call_new), &call_shape, 201,

@@ -25,7 +25,7 @@ select call_admit(:call_id::uuid, :hold_id::uuid, :amount::bigint, :least::bigin
 -- name: calls_get
 select * from call_rows where id = :id::uuid
 
--- name: calls_list fresh
+-- name: calls_list list
 select * from call_rows
 where (:agent_id::text is null or agent_id = any (string_to_array(:agent_id, ',')::uuid[]))
 	and (:status::text is null or status = any (string_to_array(:status, ',')))
@@ -33,12 +33,6 @@ where (:agent_id::text is null or agent_id = any (string_to_array(:agent_id, ','
 	and (:direction::text is null or direction = any (string_to_array(:direction, ',')))
 	and (:phone_number::text is null or phone_number = :phone_number)
 	and (:external_ref::text is null or external_ref = :external_ref)
-	and (:created_after::timestamptz is null or created_at > :created_after)
-	and (:created_before::timestamptz is null or created_at < :created_before)
-	and (:after_us::text is null or (created_at, id) <
-		(timestamptz 'epoch' + :after_us::float8 * interval '1 microsecond', :after_id::uuid))
-order by created_at desc, id desc
-limit :limit::bigint
 
 -- name: calls_artifact
 select a.status, a.object_key, a.format, a.bytes, a.duration_seconds::float8 as duration_seconds, a.items,

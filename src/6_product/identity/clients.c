@@ -202,8 +202,7 @@ static enum fault list(struct req *req)
 	req_read(req, &tx);
 	TRY(clients_list(&tx, (struct clients_list){ .q = req_query(req, "q"),
 		.subscription_status = req_enum_filter(req, "subscription_status", "active,suspended,cancelled"),
-		.created_after = page.created_after, .created_before = page.created_before, .after_us = page.after_us,
-		.after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+		PAGE_OF(page) }, &rows));
 	reply_list(req, &client_shape, &rows, page.limit, page.filters);
 	return OK;
 }

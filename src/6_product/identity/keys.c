@@ -199,8 +199,7 @@ static enum fault list(struct req *req)
 	TRY(req_page(req, filters, &page));
 	req_read(req, &tx);
 	TRY(keys_list(&tx, (struct keys_list){ .service = req_enum_filter(req, "service", "trunkline," PROVIDERS),
-		.is_active = req_enum_filter(req, "is_active", "true,false"), .created_after = page.created_after,
-		.created_before = page.created_before, .after_us = page.after_us, .after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+		.is_active = req_enum_filter(req, "is_active", "true,false"), PAGE_OF(page) }, &rows));
 	reply_list(req, &api_key_shape, &rows, page.limit, page.filters);
 	return OK;
 }

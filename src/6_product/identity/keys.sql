@@ -3,16 +3,10 @@
 -- name: keys_get
 select * from api_key_rows where id = :id::uuid
 
--- name: keys_list fresh
+-- name: keys_list list
 select * from api_key_rows
 where (:service::text is null or service = any (string_to_array(:service, ',')))
 	and (:is_active::text is null or is_active = (:is_active = 'true'))
-	and (:created_after::timestamptz is null or created_at > :created_after)
-	and (:created_before::timestamptz is null or created_at < :created_before)
-	and (:after_us::text is null or (created_at, id) <
-		(timestamptz 'epoch' + :after_us::float8 * interval '1 microsecond', :after_id::uuid))
-order by created_at desc, id desc
-limit :limit::bigint
 
 -- name: keys_mode
 select mode from clients where id = tl_client()

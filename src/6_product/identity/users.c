@@ -100,8 +100,7 @@ static enum fault list(struct req *req)
 	req_read(req, &tx);
 	struct str none = STR("00000000-0000-0000-0000-000000000000");
 	struct str self = req->who.role != CLIENT_USER ? STR_NULL : req->who.user_id.p ? req->who.user_id : none;
-	TRY(users_list(&tx, (struct users_list){ .self = self, .created_after = page.created_after, .created_before = page.created_before,
-		.after_us = page.after_us, .after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+	TRY(users_list(&tx, (struct users_list){ .self = self, PAGE_OF(page) }, &rows));
 	reply_list(req, &user_shape, &rows, page.limit, page.filters);
 	return OK;
 }

@@ -3,15 +3,9 @@
 -- name: users_get
 select * from user_rows where id = :id::uuid
 
--- name: users_list fresh
+-- name: users_list list
 select * from user_rows
 where (:self::uuid is null or id = :self)
-	and (:created_after::timestamptz is null or created_at > :created_after)
-	and (:created_before::timestamptz is null or created_at < :created_before)
-	and (:after_us::text is null or (created_at, id) <
-		(timestamptz 'epoch' + :after_us::float8 * interval '1 microsecond', :after_id::uuid))
-order by created_at desc, id desc
-limit :limit::bigint
 
 -- name: users_invite
 insert into users (id, agency_id, client_id, issuer, subject, email, name, role, invited_at)

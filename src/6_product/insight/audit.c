@@ -42,8 +42,7 @@ static enum fault list(struct req *req)
 	req_read(req, &tx);
 	TRY(audit_list(&tx, (struct audit_list){ .action = req_enum_filter(req, "action", ACTIONS),
 		.table_name = req_query(req, "table_name"), .record_id = req_query(req, "record_id"), .user_id = req_query(req, "user_id"),
-		.created_after = page.created_after, .created_before = page.created_before, .after_us = page.after_us,
-		.after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+		PAGE_OF(page) }, &rows));
 	reply_list(req, &entry_shape, &rows, page.limit, page.filters);
 	return OK;
 }

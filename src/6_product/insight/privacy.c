@@ -131,8 +131,7 @@ static enum fault list(struct req *req, const char *kind)
 	req_read(req, &tx);
 	TRY(privacy_list(&tx, (struct privacy_list){ .kind = str_of(kind),
 		.status = req_enum_filter(req, "status", "queued,running,done,failed"),
-		.created_after = page.created_after, .created_before = page.created_before, .after_us = page.after_us,
-		.after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+		PAGE_OF(page) }, &rows));
 	reply_list(req, &request_shape, &rows, page.limit, page.filters);
 	return OK;
 }

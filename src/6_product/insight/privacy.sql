@@ -8,15 +8,9 @@ values (:id::uuid, tl_agency(), tl_client(), :kind::text, :type::text, :value::t
 -- name: privacy_get
 select * from privacy_rows where id = :id::uuid and kind = :kind::text
 
--- name: privacy_list fresh
+-- name: privacy_list list
 select * from privacy_rows
 where kind = :kind::text and (:status::text is null or status = any (string_to_array(:status, ',')))
-	and (:created_after::timestamptz is null or created_at > :created_after)
-	and (:created_before::timestamptz is null or created_at < :created_before)
-	and (:after_us::text is null or (created_at, id) <
-		(timestamptz 'epoch' + :after_us::float8 * interval '1 microsecond', :after_id::uuid))
-order by created_at desc, id desc
-limit :limit::bigint
 
 -- name: privacy_user
 select id from users where deleted_at is null and (id::text = lower(:value::text) or lower(email) = lower(:value)) order by created_at limit 1

@@ -128,8 +128,7 @@ static enum fault list(struct req *req)
 	TRY(req_page(req, filters, &page));
 	req_read(req, &tx);
 	TRY(webhooks_list(&tx, (struct webhooks_list){ .enabled = req_enum_filter(req, "enabled", "true,false"),
-		.created_after = page.created_after, .created_before = page.created_before, .after_us = page.after_us,
-		.after_id = page.after_id, .limit = page.limit + 1 }, &rows));
+		PAGE_OF(page) }, &rows));
 	reply_list(req, &webhook_shape, &rows, page.limit, page.filters);
 	return OK;
 }

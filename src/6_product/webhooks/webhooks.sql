@@ -9,15 +9,9 @@ values (:id::uuid, tl_agency(), tl_client(), :url::text,
 -- name: webhooks_get
 select * from webhook_rows where id = :id::uuid
 
--- name: webhooks_list fresh
+-- name: webhooks_list list
 select * from webhook_rows
 where (:enabled::text is null or enabled = (:enabled = 'true'))
-	and (:created_after::timestamptz is null or created_at > :created_after)
-	and (:created_before::timestamptz is null or created_at < :created_before)
-	and (:after_us::text is null or (created_at, id) <
-		(timestamptz 'epoch' + :after_us::float8 * interval '1 microsecond', :after_id::uuid))
-order by created_at desc, id desc
-limit :limit::bigint
 
 -- name: webhooks_delete
 delete from webhook_endpoints where id = :id::uuid returning id
