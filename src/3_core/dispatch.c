@@ -71,6 +71,7 @@ static bool path_matches(const char *pattern, struct str path, struct str ids[2]
 	return true;
 }
 
+/* A path of plain words goes before one with {id}: "templates" is no malformed id. */
 static enum fault find_route(struct req *req)
 {
 	struct str path = req->http->path;
@@ -84,24 +85,25 @@ static enum fault find_route(struct req *req)
 			bool bad;
 			if ((r->flags & ROUTE_TEST && !config.test_clock) || !path_matches(r->path, path, ids, &bad))
 				continue;
+			bad_id |= bad;
+			if (bad)
+				continue;
 			bool head = str_is(req->http->method, "HEAD") && strcmp(r->method, "GET") == 0;
 			if (str_is(req->http->method, r->method) || head) {
 				req->route = r;
-				bad_id = bad;
 				for (int i = 0; i < 2; i++)
 					req->ids[i] = ids[i].p && !(r->flags & ROUTE_RAW) ? str_lower(req->arena, ids[i]) : ids[i];
 				if (!head)
-					goto found;
+					return OK;
 			}
 			if (!strstr(allowed, r->method))
 				snprintf(allowed + strlen(allowed), sizeof allowed - strlen(allowed), "%s%s",
 					*allowed ? ", " : "", r->method);
 		}
-found:
 	if (req->route)
-		return bad_id ? fault_raise(FAULT_NOT_FOUND, "No such row") : OK;
+		return OK;
 	if (!*allowed)
-		return fault_raise(FAULT_NOT_FOUND, "No such route; /openapi.json lists them");
+		return fault_raise(FAULT_NOT_FOUND, bad_id ? "No such row" : "No such route; /openapi.json lists them");
 	http_reply_header(req->http, "Allow", str_of(allowed));
 	enum fault fault = fault_raise(FAULT_METHOD_NOT_ALLOWED, "This path answers %s", allowed);
 	fault_detail("allowed", str_of(allowed));

@@ -1,12 +1,11 @@
 /* Agents. The row is the truth; the job `agent.push` makes the provider's copy follow it. */
 #include "agents.h"
 #include "agents.sql.h"
+#include "settings.h"
 #include "../../1_code/uuid.h"
 #include "../../3_core/config.h"
 #include "../../3_core/events.h"
 #include "../../4_out/voice_provider.h"
-
-#define NAME_AT_PROVIDER 64
 
 struct agent_new {
 	struct str name, description, system_prompt, model, settings, voice_id, tools, knowledge_bases;
@@ -37,6 +36,31 @@ static const struct shape_field patch_fields[] = {
 	FIELD(knowledge_bases, .type = SHAPE_LIST, .max = 10),
 };
 static const struct shape patch_shape = SHAPE("agent_patch", patch_fields);
+
+static const struct shape_field copy_fields[] = {
+	FIELD(name, .type = SHAPE_TEXT, .min = 1, .max = 100, .doc = "default: the old name with (copy)"),
+};
+static const struct shape copy_shape = SHAPE("agent_copy", copy_fields);
+
+struct agent_bulk {
+	struct str ids;
+};
+
+static const struct shape_field id_item[] = { { "id", SHAPE_UUID } };
+static const struct shape id_shape = { "id", id_item, 1, .item_is_text = true };
+static const struct shape_field bulk_fields[] = {
+	{ .name = "ids", .type = SHAPE_LIST, .flags = SHAPE_REQUIRED, .min = 1, .max = 100, .sub = &id_shape },
+};
+static const struct shape bulk_shape = SHAPE("agent_bulk", bulk_fields);
+
+static const struct shape_field bulk_done_fields[] = {
+	{ "deleted_count", SHAPE_INT },
+	{ "failed_count", SHAPE_INT },
+	{ "deleted_ids", SHAPE_LIST, .sub = &id_shape },
+	{ "failed_ids", SHAPE_LIST, .sub = &id_shape },
+	{ "errors", SHAPE_LIST, .doc = "id, code, message of each that failed" },
+};
+static const struct shape bulk_done_shape = SHAPE("bulk_done", bulk_done_fields);
 
 static const struct shape_field agent_fields[] = {
 	{ "id", SHAPE_UUID },
@@ -70,7 +94,7 @@ static enum fault check_links(const struct agent_new *in)
 	return fault;
 }
 
-static struct str data_of(struct arena *arena, struct str id, const char *status)
+struct str agent_event_data(struct arena *arena, struct str id, const char *status)
 {
 	return str_format(arena, "{\"agent_id\":\"%.*s\",\"status\":\"%s\"}", STRF(id), status);
 }
@@ -94,15 +118,17 @@ static enum fault answer(struct req *req, struct str id, int status)
 	return OK;
 }
 
-/* Commits with the push job and its event, then waits for the provider as long as the route may. */
+/* Commits with the push job and its event (NULL: none), then waits for the provider as long as the route may. */
 static enum fault commit_and_push(struct req *req, struct str id, const struct rows *row, const char *event, int status)
 {
-	struct job_order push = { .kind = "agent.push", .resource_type = "agent", .resource_id = id };
+	struct job_order push = { .kind = "agent.push", .resource_type = "agent", .resource_id = id,
+		.payload = event ? STR_NULL : STR("{\"repair\":true}") };
 	struct str job = req->respond_async ? job_add(&req->tx, &push) : job_add_here(&req->tx, &push);
 	struct buf plain = req->meta;
 	reply_meta(req, "job_id", str_format(req->arena, "\"%.*s\"", STRF(job)));
 	reply_row(req, 202, &agent_shape, row, 0);
-	event_emit(&req->tx, event, "agent", id, data_of(req->arena, id, "creating"));
+	if (event)
+		event_emit(&req->tx, event, "agent", id, agent_event_data(req->arena, id, "creating"));
 	TRY(req_commit(req, !req->respond_async));
 	if (req->respond_async)
 		return OK;
@@ -125,7 +151,7 @@ static enum fault create(struct req *req)
 	TRY(voice_account_expect(&req->tx, pg_col(req->arena, &client, 0, "mode")));
 	agents_insert_later(&req->tx, (struct agents_insert){ .id = id, .name = in->name, .description = in->description,
 		.system_prompt = in->system_prompt, .model = in->model.p ? in->model : config.default_model,
-		.settings = in->settings }, NULL);
+		.settings = agent_settings_read(req, in->settings) }, NULL);
 	TRY(agents_get(&req->tx, (struct agents_get){ .id = id }, &row));
 	http_reply_header(req->http, "Location", str_format(req->arena, API "/agents/%.*s", STRF(id)));
 	return commit_and_push(req, id, &row, "agent.created", 201);
@@ -166,168 +192,110 @@ static enum fault patch(struct req *req)
 	TRY(req_begin(req));
 	agents_patch_later(&req->tx, (struct agents_patch){ .id = req->ids[0], .name = in->name,
 		.set_description = req->set & 2, .description = in->description, .system_prompt = in->system_prompt,
-		.model = in->model, .settings = in->settings }, &changed);
+		.model = in->model, .settings = agent_settings_read(req, in->settings) }, &changed);
 	TRY(agents_get(&req->tx, (struct agents_get){ .id = req->ids[0] }, &row));
 	if (!changed.count)
 		return fault_raise(FAULT_NOT_FOUND, "No such agent");
 	return commit_and_push(req, req->ids[0], &row, "agent.updated", 200);
 }
 
-static enum fault delete(struct req *req)
+/* Pushes the row as it is; a copy that the provider has lost is made again. */
+static enum fault sync(struct req *req)
 {
-	struct rows gone;
+	struct rows found, row;
 	TRY(req_need_client(req));
 	TRY(req_begin(req));
-	TRY(agents_delete(&req->tx, (struct agents_delete){ .id = req->ids[0] }, &gone));
-	if (!gone.count)
+	agents_resync_later(&req->tx, (struct agents_resync){ .id = req->ids[0] }, &found);
+	TRY(agents_get(&req->tx, (struct agents_get){ .id = req->ids[0] }, &row));
+	if (!found.count)
 		return fault_raise(FAULT_NOT_FOUND, "No such agent");
-	struct job_order push = { .kind = "agent.push", .resource_type = "agent", .resource_id = req->ids[0] };
+	return commit_and_push(req, req->ids[0], &row, NULL, 200);
+}
+
+static enum fault duplicate(struct req *req)
+{
+	struct agent_new *in = req->in;
+	struct rows client, made, row;
+	struct str id = uuid_make(req->arena);
+	TRY(req_need_client(req));
+	TRY(req_begin(req));
+	TRY(agents_mode(&req->tx, (struct agents_mode){ 0 }, &client));
+	TRY(voice_account_expect(&req->tx, pg_col(req->arena, &client, 0, "mode")));
+	agents_copy_later(&req->tx, (struct agents_copy){ .id = id, .from = req->ids[0], .name = in->name }, &made);
+	TRY(agents_get(&req->tx, (struct agents_get){ .id = id }, &row));
+	if (!made.count)
+		return fault_raise(FAULT_NOT_FOUND, "No such agent");
+	http_reply_header(req->http, "Location", str_format(req->arena, API "/agents/%.*s", STRF(id)));
+	return commit_and_push(req, id, &row, "agent.created", 201);
+}
+
+/* The row is gone for everybody at once, the provider's copy by its job. *ret_gone false: there was none. */
+static enum fault delete_one(struct req *req, struct str id, bool *ret_gone)
+{
+	struct rows gone;
+	TRY(agents_delete(&req->tx, (struct agents_delete){ .id = id }, &gone));
+	*ret_gone = gone.count > 0;
+	if (!*ret_gone)
+		return OK;
+	struct job_order push = { .kind = "agent.push", .resource_type = "agent", .resource_id = id };
 	job_add(&req->tx, &push);
-	reply_json(req, 200, str_format(req->arena, "{\"id\":\"%.*s\",\"deleted\":true}", STRF(req->ids[0])));
-	event_emit(&req->tx, "agent.deleted", "agent", req->ids[0], data_of(req->arena, req->ids[0], "deleted"));
+	return OK;
+}
+
+static enum fault delete_many(struct req *req)
+{
+	struct agent_bulk *in = req->in;
+	json_t *ids, *one;
+	size_t i;
+	int64_t deleted = 0, failed = 0;
+	struct buf good = BUF_IN(req->arena, 8192), bad = BUF_IN(req->arena, 8192), errors = BUF_IN(req->arena, 32768);
+	TRY(req_need_client(req));
+	TRY(json_read_any(req->arena, in->ids, &ids));
+	TRY(req_begin(req));
+	json_array_foreach(ids, i, one) {
+		struct str id = str_lower(req->arena, str_of(json_string_value(one)));
+		bool gone;
+		TRY(delete_one(req, id, &gone));
+		buf_format(gone ? &good : &bad, "%s\"%.*s\"", (gone ? deleted : failed) ? "," : "", STRF(id));
+		if (!gone)
+			buf_format(&errors, "%s{\"id\":\"%.*s\",\"code\":\"not_found\",\"message\":\"No such agent\"}", failed ? "," : "",
+				STRF(id));
+		gone ? deleted++ : failed++;
+	}
+	reply_json(req, 200, str_format(req->arena, "{\"deleted_count\":%lld,\"failed_count\":%lld,\"deleted_ids\":[%.*s],"
+		"\"failed_ids\":[%.*s],\"errors\":[%.*s]}", (long long)deleted, (long long)failed, STRF(buf_view(&good)),
+		STRF(buf_view(&bad)), STRF(buf_view(&errors))));
+	struct str all = buf_view(&good);
+	while (all.n) {		/* the stream's row is locked from here on: no round trip follows but the commit */
+		struct str id = str_cut(&all, ',');
+		id = (struct str){ id.p + 1, id.n - 2 };
+		event_emit(&req->tx, "agent.deleted", "agent", id, agent_event_data(req->arena, id, "deleted"));
+	}
 	return req_commit(req, false);
 }
 
-/* Our settings to the provider's callTemplate; what it cannot take is kept and not sent. */
-static void template_settings(struct buf *b, const json_t *s)
+static enum fault delete(struct req *req)
 {
-	static const char *const texts[][2] = { { "agent_language", "languageHint" }, { "time_exceeded_message", "timeExceededMessage" } };
-	static const char *const seconds[][2] = { { "join_timeout", "joinTimeout" }, { "max_conversation_duration", "maxDuration" } };
-	json_t *t = json_object_get(s, "temperature");
-	if (json_is_number(t) && json_number_value(t) >= 0 && json_number_value(t) <= 1)
-		buf_format(b, ",\"temperature\":%g", json_number_value(t));
-	for (size_t i = 0; i < 2; i++) {
-		struct str text = json_text(s, texts[i][0]);
-		json_t *n = json_object_get(s, seconds[i][0]);
-		if (text.n) {
-			buf_format(b, ",\"%s\":", texts[i][1]);
-			buf_json(b, text);
-		}
-		if (json_is_integer(n) && json_integer_value(n) > 0)
-			buf_format(b, ",\"%s\":\"%llds\"", seconds[i][1], (long long)json_integer_value(n));
-	}
-	struct str first = json_text(s, "first_message");
-	if (first.n) {
-		buf_text(b, ",\"firstSpeakerSettings\":{\"agent\":{\"text\":");
-		buf_json(b, first);
-		buf_text(b, "}}");
-	} else if (str_is(json_text(s, "first_speaker"), "user")) {
-		buf_text(b, ",\"firstSpeakerSettings\":{\"user\":{}}");
-	}
-}
-
-/* The provider's name begins with our id, so that a lost answer can be looked up. */
-static struct str push_body(struct job *job, const struct rows *row, const json_t *settings)
-{
-	struct buf b = BUF_IN(job->arena, 262144);
-	struct str name = pg_col(job->arena, row, 0, "name");
-	size_t room = NAME_AT_PROVIDER - 37, n = 0, chars = 0;
-	while (n < name.n && (chars < room || ((unsigned char)name.p[n] & 0xC0) == 0x80))
-		chars += ((unsigned char)name.p[n++] & 0xC0) != 0x80;
-	buf_text(&b, "{\"name\":");
-	buf_json(&b, str_format(job->arena, "%.*s %.*s", STRF(job->resource_id), (int)n, name.p));
-	buf_text(&b, ",\"callTemplate\":{\"systemPrompt\":");
-	buf_json(&b, pg_col(job->arena, row, 0, "system_prompt"));
-	buf_text(&b, ",\"model\":");
-	buf_json(&b, pg_col(job->arena, row, 0, "model"));
-	template_settings(&b, settings);
-	buf_text(&b, "}}");
-	return buf_view(&b);
-}
-
-static enum fault pushed(struct job *job, const struct voice_account *account, struct str provider_id, int64_t revision)
-{
-	struct tx tx;
-	TRY(tenant_begin(&tx, job->arena, &job->scope));
-	agents_pushed_later(&tx, (struct agents_pushed){ .id = job->resource_id, .provider_id = provider_id,
-		.credential_id = account->credential_id, .revision = revision }, NULL);
-	job_done(job, &tx);
-	return tx_commit(&tx);
-}
-
-static enum fault push_failed(struct job *job, struct str error)
-{
-	struct tx tx;
-	TRY(tenant_begin(&tx, job->arena, &job->scope));
-	agents_push_failed_later(&tx, (struct agents_push_failed){ .id = job->resource_id, .error = error }, NULL);
-	job_fail(job, &tx, error.p);
-	event_emit(&tx, "agent.failed", "agent", job->resource_id, data_of(job->arena, job->resource_id, "failed"));
-	return tx_commit(&tx);
-}
-
-/* Notes before the POST that it was made, and in whose account, so that a lost answer is looked for in the right place. */
-static enum fault note_posted(struct job *job, const struct voice_account *account)
-{
-	struct tx tx;
-	struct buf b = BUF_IN(job->arena, 256);
-	buf_text(&b, "{\"posted\":true,\"credential_id\":");
-	buf_json(&b, account->credential_id);
-	buf_char(&b, '}');
-	TRY(tenant_begin(&tx, job->arena, &job->scope));
-	job_note(job, &tx, buf_view(&b));
-	return tx_commit(&tx);
-}
-
-/* Creates once: after any doubt the provider's list is asked first. */
-static enum fault push_new(struct job *job, struct str mode, struct str body, int64_t revision)
-{
-	struct voice_account account;
-	bool posted = json_object_get(job->payload, "posted");
-	TRY(posted ? voice_account_open(job->arena, &job->scope, mode, json_text(job->payload, "credential_id"), &account)
-		: voice_account_choose(job->arena, &job->scope, mode, &account));
-	if (posted) {
-		json_t *found;
-		TRY(voice_find_agent(job->arena, &account, job->resource_id, &found));
-		if (found)
-			return pushed(job, &account, json_text(found, "agentId"), revision);
-	}
-	TRY(note_posted(job, &account));
-	struct voice_answer v = voice_create(job->arena, &account, "/api/agents", body, "agentId");
-	struct str why = str_format(job->arena, "Ultravox answered %d: %.*s", v.http_status, STRF(v.problem));
-	if (v.verdict == VOICE_ACCEPTED)
-		return pushed(job, &account, v.id, revision);
-	if (v.verdict == VOICE_REFUSED || job->attempts >= 5)
-		return push_failed(job, why);
-	return fault_raise(FAULT_IO, "%.*s", STRF(why));	/* put back; the look-up comes first then */
-}
-
-static enum fault push(struct job *job)
-{
-	struct voice_account account;
-	struct rows row;
-	struct tx tx;
-	json_t *settings, *ignored;
-	tenant_read(&tx, job->arena, &job->scope);
-	TRY(agents_push_load(&tx, (struct agents_push_load){ .id = job->resource_id }, &row));
-	if (!row.count)
-		return OK;
-	TRY(json_read(job->arena, pg_col(job->arena, &row, 0, "settings"), &settings));
-	struct str provider_id = pg_col(job->arena, &row, 0, "ultravox_agent_id"), mode = pg_col(job->arena, &row, 0, "mode");
-	struct str path = str_format(job->arena, "/api/agents/%.*s", STRF(provider_id));
-	bool deleted = !pg_null(&row, 0, "deleted_at");
-	if (deleted && !provider_id.n)
-		return OK;
-	int64_t revision = pg_int(&row, 0, "revision");
-	struct str body = push_body(job, &row, settings);
-	if (!provider_id.n)
-		return push_new(job, mode, body, revision);
-	enum fault fault = voice_account_open(job->arena, &job->scope, mode, pg_col(job->arena, &row, 0, "credential_id"), &account);
-	if (fault == FAULT_NOT_FOUND)
-		return deleted ? OK : push_failed(job, STR("The credential of the agent's account is gone"));
-	TRY(fault);
-	if (deleted) {
-		fault = voice_call(job->arena, &account, "DELETE", path.p, STR_NULL, &ignored);
-		return fault == FAULT_NOT_FOUND ? OK : fault;
-	}
-	fault = voice_call(job->arena, &account, "PATCH", path.p, body, &ignored);
-	if (fault == OK)
-		return pushed(job, &account, provider_id, revision);
-	if (fault == FAULT_NOT_FOUND || fault == FAULT_PROVIDER_ERROR || job->attempts >= 5)
-		return push_failed(job, str_copy(job->arena, str_of(fault_note->message)));
-	return fault;
+	bool gone;
+	TRY(req_need_client(req));
+	TRY(req_begin(req));
+	TRY(delete_one(req, req->ids[0], &gone));
+	if (!gone)
+		return fault_raise(FAULT_NOT_FOUND, "No such agent");
+	reply_json(req, 200, str_format(req->arena, "{\"id\":\"%.*s\",\"deleted\":true}", STRF(req->ids[0])));
+	event_emit(&req->tx, "agent.deleted", "agent", req->ids[0], agent_event_data(req->arena, req->ids[0], "deleted"));
+	return req_commit(req, false);
 }
 
 const struct route agents_routes[] = {
+	{ "GET", API "/agents/templates", ROLE_R, "agents:read", agent_templates, .out = &agent_template_shape, .status = 200,
+		.flags = ROUTE_LIST, .summary = "Starting points for agents: copy one into POST /agents" },
+	{ "POST", API "/agents/bulk", ROLE_W, "agents:write", delete_many, &bulk_shape, sizeof(struct agent_bulk), &bulk_done_shape, 200,
+		.summary = "Delete up to 100 agents" },
+	{ "POST", API "/agents/{id}/sync", ROLE_W, "agents:write", sync, .out = &agent_shape, .status = 200, .flags = ROUTE_ASYNC,
+		.summary = "Push the agent to the provider again; a lost copy is made anew" },
+	{ "POST", API "/agents/{id}/duplicate", ROLE_W, "agents:write", duplicate, &copy_shape, sizeof(struct agent_new), &agent_shape, 201,
+		.flags = ROUTE_ASYNC, .summary = "Make another agent like this one" },
 	{ "POST", API "/agents", ROLE_W, "agents:write", create, &new_shape, sizeof(struct agent_new), &agent_shape, 201,
 		.flags = ROUTE_ASYNC, .summary = "Create an agent" },
 	{ "GET", API "/agents", ROLE_R, "agents:read", list, .out = &agent_shape, .status = 200, .flags = ROUTE_LIST,
@@ -342,6 +310,6 @@ const struct route agents_routes[] = {
 };
 
 const struct job_kind agents_jobs[] = {
-	{ "agent.push", "q-artifacts-sync", push, 8 },
+	{ "agent.push", "q-artifacts-sync", agent_push, 8 },
 	{ 0 },
 };

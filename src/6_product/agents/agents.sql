@@ -3,7 +3,7 @@
 -- name: agents_insert
 insert into agents (id, agency_id, client_id, name, description, system_prompt, model, settings, status)
 values (:id::uuid, tl_agency(), tl_client(), :name::text, :description::text, :system_prompt::text, :model::text,
-	coalesce(:settings::jsonb, '{}'), 'creating')
+	jsonb_strip_nulls(coalesce(:settings::jsonb, '{}')), 'creating')
 
 -- name: agents_mode
 select mode from clients
@@ -21,10 +21,23 @@ where (:status::text is null or status = any (string_to_array(:status, ',')))
 update agents set name = coalesce(:name::text, name),
 	description = case when :set_description::boolean then :description::text else description end,
 	system_prompt = coalesce(:system_prompt::text, system_prompt), model = coalesce(:model::text, model),
-	settings = case when :settings::jsonb is null then settings else settings || :settings end,
+	settings = case when :settings::jsonb is null then settings else jsonb_strip_nulls(settings || :settings) end,
 	revision = revision + 1, sync_status = 'pending', status = case status when 'failed' then 'creating' else status end,
 	last_error = null, updated_at = tl_now()
 where id = :id::uuid and deleted_at is null
+returning id
+
+-- name: agents_resync
+update agents set sync_status = 'pending', status = case status when 'failed' then 'creating' else status end, last_error = null,
+	updated_at = tl_now()
+where id = :id::uuid and deleted_at is null
+returning id
+
+-- name: agents_copy
+insert into agents (id, agency_id, client_id, name, description, voice_id, system_prompt, model, tools, knowledge_bases, settings, status)
+select :id::uuid, tl_agency(), tl_client(), coalesce(:name::text, left(name, 93) || ' (copy)'), description, voice_id, system_prompt,
+	model, tools, knowledge_bases, settings, 'creating'
+from agents where id = :from::uuid and deleted_at is null
 returning id
 
 -- name: agents_delete
