@@ -49,15 +49,18 @@ drop function user_seen(uuid, uuid, uuid, text, text, text, text, text, text);
 
 -- Opens a door: checks the tenant and the state of user or key against the rows, then sets the tenant for the
 -- rest of the transaction; answers the client's limits. With p_client null the whole agency is meant, with
--- p_user and p_key null one of our own jobs. p_source is address and agent of a write, for the audit.
+-- p_user and p_key null one of our own jobs. p_source is address and agent of a write, for the audit; null for a read,
+-- which needs neither actor nor request. Assignments, because plpgsql evaluates them without the executor.
 create function tl_enter(p_agency uuid, p_client uuid, p_user uuid, p_key uuid, p_now text, p_request text, p_source text)
 returns jsonb language plpgsql security definer as $$
 declare
-	r record;
+	limits jsonb;
+	alive boolean;
 	k record;
+	done text;
 begin
 	if p_client is not null then
-		select c.limits, u.is_active as alive into r from clients c
+		select c.limits, u.is_active into limits, alive from clients c
 			left join users u on u.id = p_user and u.agency_id = p_agency and u.deleted_at is null
 				and (u.client_id is null or u.client_id = p_client)
 			where c.id = p_client and c.agency_id = p_agency
@@ -66,7 +69,7 @@ begin
 			raise sqlstate 'TL403' using message = 'This client is not yours', detail = '"reason":"foreign_client"';
 		end if;
 	else
-		select a.limits, u.is_active as alive into r from agencies a
+		select a.limits, u.is_active into limits, alive from agencies a
 			left join users u on u.id = p_user and u.agency_id = p_agency and u.deleted_at is null
 			where a.id = p_agency and a.is_active;
 		if not found then
@@ -81,14 +84,19 @@ begin
 		elsif k.expired then
 			raise sqlstate 'TL401' using message = 'This key has expired', detail = '"reason":"expired"';
 		end if;
-	elsif p_user is not null and not coalesce(r.alive, false) then
+	elsif p_user is not null and not coalesce(alive, false) then
 		raise sqlstate 'TL401' using message = 'This user is deactivated', detail = '"reason":"deactivated"';
 	end if;
-	perform set_config('tl.agency', p_agency::text, true), set_config('tl.client', coalesce(p_client::text, ''), true),
-		set_config('tl.now', p_now, true), set_config('tl.request', p_request, true), set_config('tl.source', p_source, true),
-		set_config('tl.actor', case when p_key is not null then 'key:' || p_key when p_user is not null then 'user:' || p_user
+	done := set_config('tl.agency', p_agency::text, true);
+	done := set_config('tl.client', coalesce(p_client::text, ''), true);
+	done := set_config('tl.now', p_now, true);
+	if p_source is not null then
+		done := set_config('tl.request', p_request, true);
+		done := set_config('tl.source', p_source, true);
+		done := set_config('tl.actor', case when p_key is not null then 'key:' || p_key when p_user is not null then 'user:' || p_user
 			else 'system' end, true);
-	return r.limits;
+	end if;
+	return limits;
 end $$;
 
 -- Whom a token means, from the rows alone. A tenant claimed by a trusted issuer (p_agency or p_client) finds the row

@@ -57,7 +57,7 @@ static struct pg_step enter_step(struct tx *tx)
 	v[0] = tx_text(tx, s->agency_id), v[1] = tx_text(tx, s->client_id), v[2] = tx_text(tx, s->user_id);
 	v[3] = tx_text(tx, s->key_id), v[4] = at;
 	v[5] = s->request_id.p ? tx_text(tx, s->request_id) : STR("");
-	v[6] = tx->conn && s->source.p ? tx_text(tx, s->source) : STR("");
+	v[6] = !tx->conn ? STR_NULL : s->source.p ? tx_text(tx, s->source) : STR("");	/* a read tells nothing of itself */
 	return (struct pg_step){ &sql_door_tenant, v, &tx->entered };
 }
 
