@@ -122,12 +122,13 @@ enum fault objects_delete(struct arena *arena, struct str key)
 	return f.status == 404 ? OK : judge(&f);
 }
 
-struct str objects_presign(struct arena *arena, const char *method, struct str object, int ttl_s)
+static struct str presign(struct arena *arena, const char *method, struct str object, const struct sigv4_header *headers, size_t n,
+	int ttl_s)
 {
 	struct sigv4_key key = objects_key(arena);
-	struct str endpoint = str_starts(config.s3_endpoint, "http://127.0.0.1:") || str_starts(config.s3_endpoint, "https://127.0.0.1:")
-		? str_format(arena, "%.*s/objects", STRF(config.public_url)) : config.s3_endpoint;
-	struct sigv4_request r = { .method = str_of(method), .host = host_of(arena, endpoint),
+	bool own = str_starts(config.s3_endpoint, "http://127.0.0.1:") || str_starts(config.s3_endpoint, "https://127.0.0.1:");
+	struct str endpoint = own ? str_format(arena, "%.*s/objects", STRF(config.public_url)) : config.s3_endpoint;
+	struct sigv4_request r = { .method = str_of(method), .host = host_of(arena, endpoint), .headers = headers, .header_count = n,
 		.path = path_of(arena, endpoint, object), .payload_hash = STR("UNSIGNED-PAYLOAD") };
 	struct buf url = BUF_IN(arena, 16384);
 	buf_str(&url, origin_of(arena, endpoint));
@@ -135,4 +136,15 @@ struct str objects_presign(struct arena *arena, const char *method, struct str o
 	buf_char(&url, '?');
 	buf_str(&url, sigv4_presign(arena, &key, &r, clock_now_us() / US_PER_S, ttl_s));
 	return buf_view(&url);
+}
+
+struct str objects_presign(struct arena *arena, const char *method, struct str object, int ttl_s)
+{
+	return presign(arena, method, object, NULL, 0, ttl_s);
+}
+
+struct str objects_presign_put(struct arena *arena, struct str object, int64_t bytes, int ttl_s)
+{
+	struct sigv4_header length = { STR("content-length"), str_format(arena, "%lld", (long long)bytes) };
+	return presign(arena, "PUT", object, &length, 1, ttl_s);
 }

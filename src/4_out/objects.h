@@ -11,6 +11,8 @@ enum fault objects_put(struct arena *arena, struct str key, struct str type, str
 enum fault objects_get(struct arena *arena, struct str key, size_t most, struct str *ret_bytes) MUST_CHECK;
 enum fault objects_delete(struct arena *arena, struct str key) MUST_CHECK;	/* absent is OK */
 /* A URL that GETs `key` for `ttl_s` seconds of business time. */
+/* A PUT of exactly `bytes` bytes: the length is signed, so neither more nor less is taken. */
+struct str objects_presign_put(struct arena *arena, struct str key, int64_t bytes, int ttl_s);
 struct str objects_presign(struct arena *arena, const char *method, struct str key, int ttl_s);
 struct sigv4_key objects_key(struct arena *arena);	/* also what the embedded store accepts */
 

@@ -120,11 +120,33 @@ static enum fault delete_calls(struct job *job)
 	return OK;
 }
 
+/* What a client has uploaded: objects, then rows. */
+static enum fault delete_uploads(struct job *job)
+{
+	for (int n = BATCH; n == BATCH;) {
+		struct rows rows;
+		struct str ids;
+		struct tx tx;
+		tenant_read(&tx, job->arena, &job->scope);
+		TRY(erase_uploads(&tx, (struct erase_uploads){ .most = BATCH }, &rows));
+		n = rows.count;
+		if (!n)
+			break;
+		TRY(privacy_drop_objects(job->arena, &rows, &ids));
+		TRY(tenant_begin(&tx, job->arena, &job->scope));
+		erase_upload_rows_later(&tx, (struct erase_upload_rows){ .ids = ids }, NULL);
+		TRY(tx_commit(&tx));
+	}
+	return OK;
+}
+
 static enum fault destroy(struct job *job, const char *type, struct str value)
 {
 	struct rows r;
 	struct tx tx;
 	TRY(delete_calls(job));
+	if (strcmp(type, "client") == 0)
+		TRY(delete_uploads(job));
 	for (bool more = strcmp(type, "client") == 0; more;) {
 		TRY(tenant_begin(&tx, job->arena, &job->scope));
 		TRY(erase_purge(&tx, (struct erase_purge){ .id = value, .most = 1000 }, &r));

@@ -64,6 +64,12 @@ select audit_forget(:record::text)
 -- name: erase_client
 select client_forget(:id::uuid) as agent_id
 
+-- name: erase_uploads
+select u.id, u.s3_key as objects from uploads u limit :most::integer
+
+-- name: erase_upload_rows
+delete from uploads where id = any (string_to_array(:ids::text, ',')::uuid[])
+
 -- name: erase_due_calls
 select c.id, c.ultravox_call_id, (select mode from clients where id = tl_client()) as mode,
 	(select g.credential_id from agents g where g.client_id = c.client_id and g.id = c.agent_id) as credential_id
