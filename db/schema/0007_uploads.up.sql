@@ -81,3 +81,4 @@ end $$;
 
 select definers();
 revoke all on function uploads_stale(integer), uploads_expire(uuid[]) from tl_app, tl_agency;
+select audited('uploads', 'insert or update or delete');
