@@ -3,8 +3,11 @@
 #include "fiber.h"
 #include "loop_uv.h"
 #include "../0_base/clock.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -105,4 +108,86 @@ enum fault file_make_folders(struct arena *arena, const char *path)
 			return failed(n);
 	}
 	return OK;
+}
+
+/* What takes several calls runs as one on a worker thread. */
+struct work {
+	uv_work_t request;
+	struct fiber *fiber;
+	const char *path;
+	int fd, error;
+	int64_t bytes;
+	bool done;
+};
+
+static void on_worked(uv_work_t *request, int status)
+{
+	struct work *w = request->data;
+	(void)status;
+	w->done = true;
+	fiber_wake(w->fiber);
+}
+
+static enum fault work_run(struct work *w, void (*run)(uv_work_t *))
+{
+	fiber_may_wait("a file");
+	w->fiber = fiber_current();
+	w->request.data = w;
+	if (uv_queue_work(loop_uv(), &w->request, run, on_worked) != 0)
+		return fault_raise(FAULT_IO, "File: no worker thread");
+	while (!w->done)
+		fiber_park();
+	if (w->error == ENOENT)
+		return fault_raise(FAULT_NOT_FOUND, "No such file");
+	return w->error ? fault_raise(FAULT_IO, "File: %s", uv_strerror(-w->error)) : OK;
+}
+
+static void append(uv_work_t *request)
+{
+	struct work *w = request->data;
+	struct stat st;
+	int from = open(w->path, O_RDONLY | O_CLOEXEC);
+	if (from < 0 || fstat(from, &st) != 0)
+		w->error = errno;
+	while (!w->error && w->bytes < st.st_size) {
+		ssize_t n = sendfile(w->fd, from, NULL, (size_t)(st.st_size - w->bytes));
+		if (n > 0)
+			w->bytes += n;
+		else
+			w->error = n ? errno : EIO;
+	}
+	if (from >= 0)
+		close(from);
+}
+
+enum fault file_append(int fd, const char *from, int64_t *ret_bytes)
+{
+	struct work w = { .path = from, .fd = fd };
+	enum fault fault = work_run(&w, append);
+	*ret_bytes = w.bytes;
+	return fault;
+}
+
+static void remove_folder(uv_work_t *request)
+{
+	struct work *w = request->data;
+	char path[4200];
+	struct dirent *one;
+	DIR *folder = opendir(w->path);
+	if (!folder) {
+		w->error = errno == ENOENT ? 0 : errno;
+		return;
+	}
+	while ((one = readdir(folder)))
+		if (one->d_type == DT_REG && snprintf(path, sizeof path, "%s/%s", w->path, one->d_name) < (int)sizeof path)
+			unlink(path);
+	closedir(folder);
+	if (rmdir(w->path) != 0 && errno != ENOENT)
+		w->error = errno;
+}
+
+enum fault file_remove_folder(const char *path)
+{
+	struct work w = { .path = path };
+	return work_run(&w, remove_folder);
 }

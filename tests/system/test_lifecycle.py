@@ -7,8 +7,6 @@ import subprocess
 import threading
 import time
 
-import boto3
-import botocore.client
 import httpx
 import psycopg
 import pytest
@@ -193,47 +191,6 @@ def test_a_slow_provider_does_not_hold_up_reads(own):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert order == ["reads"] * 8 and hanging() == 128, "a dial ended before the reads"
-
-
-def store(server):
-    key = server.sql("select 1")
-    assert key
-    secret = bytes.fromhex((server.data / "master.key").read_text().strip())
-    import hashlib
-    import hmac
-    derived = hmac.new(secret, b"objects", hashlib.sha256).hexdigest()
-    return boto3.client("s3", endpoint_url=server.url + "/objects", aws_access_key_id="TL" + derived[:18],
-                        aws_secret_access_key=derived[20:60], region_name="us-east-1",
-                        config=botocore.client.Config(s3={"addressing_style": "path"}, signature_version="s3v4"))
-
-
-
-
-def test_the_store_speaks_s3(folder):
-    running = Server(folder / "store", "--workers", "1", clock=False)
-    try:
-        s3, body = store(running), os.urandom(300000)
-        s3.put_object(Bucket="trunkline", Key="a/b c+ü.bin", Body=body)
-        got = s3.get_object(Bucket="trunkline", Key="a/b c+ü.bin")
-        assert got["Body"].read() == body and got["ContentLength"] == len(body)
-        assert s3.get_object(Bucket="trunkline", Key="a/b c+ü.bin", Range="bytes=10-19")["Body"].read() == body[10:20]
-        assert s3.head_object(Bucket="trunkline", Key="a/b c+ü.bin")["ContentLength"] == len(body)
-        get = s3.generate_presigned_url("get_object", Params={"Bucket": "trunkline", "Key": "a/b c+ü.bin"}, ExpiresIn=60)
-        put = s3.generate_presigned_url("put_object", Params={"Bucket": "trunkline", "Key": "a/b c+ü.bin"}, ExpiresIn=60)
-        assert httpx.get(get).content == body and httpx.put(get, content=b"x").status_code == 403
-        assert httpx.put(put, content=b"new").status_code == 200 and httpx.get(put).status_code == 403
-        assert httpx.get(get).content == b"new"
-        assert httpx.get(get.replace("a/b", "a/c")).status_code == 403
-        for key in ("../../master.key", "a/../../master.key", "/etc/passwd"):
-            with pytest.raises(botocore.client.ClientError):
-                s3.get_object(Bucket="trunkline", Key=key)
-        with pytest.raises(botocore.client.ClientError, match="NoSuchBucket"):
-            s3.put_object(Bucket="other", Key="x", Body=b"x")
-        s3.delete_object(Bucket="trunkline", Key="a/b c+ü.bin")
-        assert httpx.get(get).status_code == 404
-        assert httpx.get(running.url + "/objects/trunkline/a").status_code == 403
-    finally:
-        running.stop()
 
 
 def test_statements_run_alike_for_two_tenants_on_one_connection(server):

@@ -1,6 +1,6 @@
-/* The embedded object store: a folder behind S3's path-style GET, HEAD, PUT and DELETE, by SigV4 alone.
+/* The embedded object store: a folder behind S3's path-style GET, HEAD, PUT, POST (multipart) and DELETE, by SigV4 alone.
  * A PUT is written beside its place and renamed when it is whole, so a crash leaves nothing half. */
-#include "operations.h"
+#include "store.h"
 #include "../../0_base/clock.h"
 #include "../../1_code/b64.h"
 #include "../../1_code/sign.h"
@@ -16,7 +16,7 @@
 
 #define OBJECT_BYTES ((int64_t)512 << 20)
 
-static enum fault refuse(struct req *req, int status, const char *code)
+enum fault store_refuse(struct req *req, int status, const char *code)
 {
 	http_reply(req->http, status, "application/xml", str_format(req->arena,
 		"<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>%s</Code><Message>%s</Message><RequestId>%.*s</RequestId></Error>",
@@ -25,7 +25,7 @@ static enum fault refuse(struct req *req, int status, const char *code)
 }
 
 /* Checks the signature and turns the path into a file; false when it has answered. */
-static bool admit(struct req *req, struct str *ret_file, struct str *ret_hash)
+bool store_admit(struct req *req, struct str *ret_file, struct str *ret_hash)
 {
 	struct http_request *h = req->http;
 	struct sigv4_header headers[64];
@@ -34,7 +34,7 @@ static bool admit(struct req *req, struct str *ret_file, struct str *ret_hash)
 	for (struct http_header *x = h->headers; x && n < 64; x = x->next)
 		headers[n++] = (struct sigv4_header){ x->name, x->value };
 	if (!url_unescape(req->arena, h->path, false, &path)) {
-		refuse(req, 400, "InvalidURI");
+		store_refuse(req, 400, "InvalidURI");
 		return false;
 	}
 	struct str hash = http_header(h, "x-amz-content-sha256"), rest = str_from(path, strlen("/objects/"));
@@ -44,7 +44,7 @@ static bool admit(struct req *req, struct str *ret_file, struct str *ret_hash)
 	struct sigv4_key key = objects_key(req->arena);
 	const char *problem = sigv4_check(req->arena, &key, &r, clock_now_us() / US_PER_S);
 	if (problem) {
-		refuse(req, 403, problem);
+		store_refuse(req, 403, problem);
 		return false;
 	}
 	struct str bucket = str_cut(&rest, '/');
@@ -52,7 +52,7 @@ static bool admit(struct req *req, struct str *ret_file, struct str *ret_hash)
 	for (size_t i = 0; plain && i < rest.n; i++)
 		plain = (unsigned char)rest.p[i] >= 0x20 && (rest.p[i] != '.' || i + 1 >= rest.n || rest.p[i + 1] != '.');
 	if (!plain) {
-		refuse(req, 404, str_eq(bucket, config.s3_bucket) ? "NoSuchKey" : "NoSuchBucket");
+		store_refuse(req, 404, str_eq(bucket, config.s3_bucket) ? "NoSuchKey" : "NoSuchBucket");
 		return false;
 	}
 	*ret_file = str_format(req->arena, "%.*s/objects/%.*s/%.*s", STRF(config.data), STRF(bucket), STRF(rest));
@@ -67,11 +67,11 @@ static enum fault get(struct req *req)
 	char date[64];
 	int fd;
 	int64_t first = 0, last;
-	if (!admit(req, &file, &hash))
+	if (!store_admit(req, &file, &hash))
 		return OK;
 	enum fault fault = file_open(file.p, O_RDONLY, &fd);
 	if (fault == FAULT_NOT_FOUND)
-		return refuse(req, 404, "NoSuchKey");
+		return store_refuse(req, 404, "NoSuchKey");
 	TRY(fault);
 	TRY(file_size(fd, &stat));
 	last = stat.size - 1;
@@ -89,7 +89,7 @@ static enum fault get(struct req *req)
 		if (first > last || first < 0) {
 			file_close(fd);
 			http_reply_header(req->http, "Content-Range", str_format(req->arena, "bytes */%lld", (long long)stat.size));
-			return refuse(req, 416, "InvalidRange");
+			return store_refuse(req, 416, "InvalidRange");
 		}
 		http_reply_header(req->http, "Content-Range", str_format(req->arena, "bytes %lld-%lld/%lld", (long long)first,
 			(long long)last, (long long)stat.size));
@@ -134,18 +134,14 @@ static enum fault receive(struct req *req, int fd, struct str *ret_hex, int64_t 
 	return fault;
 }
 
-static enum fault put(struct req *req)
+/* The body into `file`, written beside it and renamed when it is whole. Answers refusals itself: *ret_hex NULL then. */
+enum fault store_write(struct req *req, struct str file, struct str hash, struct str *ret_hex)
 {
-	struct str file, hash, hex;
+	struct str hex;
 	int64_t bytes;
 	int fd;
-	if (req->http->body_bytes > OBJECT_BYTES)
-		return refuse(req, 413, "EntityTooLarge");
-	if (!admit(req, &file, &hash))
-		return OK;
-	if (str_starts(hash, "STREAMING-"))
-		return refuse(req, 501, "NotImplemented");
 	struct str part = str_format(req->arena, "%.*s.part-%.*s", STRF(file), STRF(uuid_make(req->arena)));
+	*ret_hex = STR_NULL;
 	TRY(file_make_folders(req->arena, file.p));
 	TRY(file_open(part.p, O_WRONLY | O_CREAT | O_EXCL, &fd));
 	enum fault fault = receive(req, fd, &hex, &bytes);
@@ -164,17 +160,47 @@ static enum fault put(struct req *req)
 	}
 	TRY(fault);
 	if (problem)
-		return refuse(req, 400, problem);
+		return store_refuse(req, 400, problem);
+	*ret_hex = hex;
+	return OK;
+}
+
+static enum fault put(struct req *req)
+{
+	struct str file, hash, hex;
+	if (req->http->body_bytes > OBJECT_BYTES)
+		return store_refuse(req, 413, "EntityTooLarge");
+	if (!store_admit(req, &file, &hash))
+		return OK;
+	if (str_starts(hash, "STREAMING-"))
+		return store_refuse(req, 501, "NotImplemented");
+	struct str upload = url_query(req->arena, req->http->query, "uploadId");
+	if (upload.p)
+		return multipart_put(req, file, hash, upload);
+	TRY(store_write(req, file, hash, &hex));
+	if (!hex.p)
+		return OK;
 	http_reply_header(req->http, "ETag", str_format(req->arena, "\"%.32s\"", hex.p));
 	http_reply(req->http, 200, NULL, STR(""));
 	return OK;
 }
 
+static enum fault post(struct req *req)
+{
+	struct str file, hash, upload = url_query(req->arena, req->http->query, "uploadId");
+	if (!store_admit(req, &file, &hash))
+		return OK;
+	return upload.p ? multipart_complete(req, file, upload) : multipart_begin(req, file);
+}
+
 static enum fault delete(struct req *req)
 {
 	struct str file, hash;
-	if (!admit(req, &file, &hash))
+	if (!store_admit(req, &file, &hash))
 		return OK;
+	struct str upload = url_query(req->arena, req->http->query, "uploadId");
+	if (upload.p)
+		return multipart_abort(req, file, upload);
 	TRY(file_remove(file.p));
 	http_reply(req->http, 204, NULL, STR(""));
 	return OK;
@@ -182,4 +208,5 @@ static enum fault delete(struct req *req)
 
 #define STORE(method, run) { method, "/objects/{rest}", .handle = run, .status = 200, \
 	.flags = ROUTE_OPEN | ROUTE_RAW | ROUTE_FREE, .summary = "Embedded object store (S3, SigV4)" }
-const struct route store_routes[] = { STORE("GET", get), STORE("HEAD", get), STORE("PUT", put), STORE("DELETE", delete), { 0 } };
+const struct route store_routes[] = { STORE("GET", get), STORE("HEAD", get), STORE("PUT", put), STORE("POST", post),
+	STORE("DELETE", delete), { 0 } };
