@@ -1,5 +1,6 @@
 /* Floor 1: published vectors, and what must be refused. */
 #include "b64.h"
+#include "cidr.h"
 #include "jwt.h"
 #include "seal.h"
 #include "shape.h"
@@ -242,6 +243,22 @@ static void a_shape_gathers_every_violation(void **state)
 	assert_non_null(strstr(details, "\"on\""));
 }
 
+static void blocks_hold_their_addresses(void **state)
+{
+	static const struct { const char *blocks, *address; bool in; } cases[] = {
+		{ "10.0.0.0/8", "10.255.0.1", true }, { "10.0.0.0/8", "11.0.0.1", false }, { "192.168.1.128/25", "192.168.1.127", false },
+		{ "192.168.1.128/25", "192.168.1.200", true }, { "127.0.0.1", "127.0.0.1", true }, { "127.0.0.1", "127.0.0.2", false },
+		{ "x, 2001:db8::/33", "2001:db8:7fff::1", true }, { "2001:db8::/33", "2001:db8:8000::1", false },
+		{ "10.0.0.0/8", "::ffff:10.1.1.1", true }, { "0.0.0.0/0", "::1", false }, { "::/0", "10.1.1.1", true }, { "", "10.1.1.1", false },
+		{ "10.0.0.0/8", "zebra", false } };
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		assert_int_equal(cidr_listed(str_of(cases[i].blocks), str_of(cases[i].address)), cases[i].in);
+	assert_true(cidr_valid(STR("10.0.0.0/8")) && cidr_valid(STR("::1")) && cidr_valid(STR("0.0.0.0/0")));
+	assert_false(cidr_valid(STR("10.0.0.0/33")) || cidr_valid(STR("::/129")) || cidr_valid(STR("/8")) || cidr_valid(STR("10.0.0.0/")) ||
+		cidr_valid(STR("10.0.0.0/-1")) || cidr_valid(STR("host")));
+}
+
 static void ids_are_ordered_by_time(void **state)
 {
 	(void)state;
@@ -261,7 +278,7 @@ int main(void)
 		cmocka_unit_test(a_sealed_value_opens_only_where_it_was_closed), cmocka_unit_test(json_is_bounded_before_it_is_parsed),
 		cmocka_unit_test(only_public_addresses_are_public), cmocka_unit_test(urls_are_taken_apart),
 		cmocka_unit_test(phone_numbers_become_e164), cmocka_unit_test(a_shape_gathers_every_violation),
-		cmocka_unit_test(ids_are_ordered_by_time),
+		cmocka_unit_test(ids_are_ordered_by_time), cmocka_unit_test(blocks_hold_their_addresses),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
