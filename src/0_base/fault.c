@@ -27,9 +27,13 @@ void fault_clear(struct arena *arena)
 enum fault fault_raise(enum fault fault, const char *format, ...)
 {
 	va_list ap;
+	char whole[4 * sizeof fault_note->message];	/* cut behind a whole character: the message goes out as JSON */
 	va_start(ap, format);
-	vsnprintf(fault_note->message, sizeof fault_note->message, format, ap);
+	vsnprintf(whole, sizeof whole, format, ap);
 	va_end(ap);
+	struct str kept = str_clip(str_of(whole), sizeof fault_note->message - 1);
+	memcpy(fault_note->message, kept.p, kept.n);
+	fault_note->message[kept.n] = 0;
 	fault_note->fault = fault;
 	fault_note->details.n = 0;
 	fault_note->retry_after_s = 0;

@@ -120,3 +120,12 @@ uint64_t str_hash(struct str t)
 		h = (h ^ (unsigned char)t.p[i]) * 0x100000001b3u;
 	return h;
 }
+
+struct str str_clip(struct str text, size_t most)
+{
+	if (text.n <= most)
+		return text;
+	while (most && ((unsigned char)text.p[most] & 0xC0) == 0x80)
+		most--;
+	return (struct str){ text.p, most };
+}

@@ -61,6 +61,7 @@ struct str str_cut(struct str *rest, char mark);
 
 /* Decimal, optional sign, nothing else, fits int64. */
 bool str_int(struct str text, int64_t *ret_value);
+struct str str_clip(struct str text, size_t most);	/* at most so many bytes, never within a UTF-8 character */
 bool str_utf8(struct str text);		/* RFC 3629: no surrogates, no overlong forms */
 size_t str_chars(struct str text);	/* code points of valid UTF-8 */
 uint64_t str_hash(struct str text);	/* FNV-1a 64, for tables, not for secrets */

@@ -167,7 +167,7 @@ static void warn(struct reading *r, const char *prefix, const char *key)
 {
 	static const char *const tenant[] = { "client_id", "agency_id", "org_id", "organization_id" };
 	struct shape_warning *w = arena_new(r->arena, struct shape_warning);
-	w->field = str_format(r->arena, "%s%.120s", prefix, key);
+	w->field = str_format(r->arena, "%s%.*s", prefix, STRF(str_clip(str_of(key), 120)));
 	w->reason = "unknown field, ignored";
 	for (size_t i = 0; i < 4; i++)
 		if (strcmp(key, tenant[i]) == 0)

@@ -399,12 +399,10 @@ enum fault auth_check(struct req *req)
 static struct str source_of(struct req *req)
 {
 	struct str agent = http_header(req->http, "user-agent");
-	size_t n = agent.n > AGENT_BYTES ? AGENT_BYTES : agent.n;
-	while (n && n < agent.n && ((unsigned char)agent.p[n] & 0xC0) == 0x80)
-		n--;
-	if (!str_utf8((struct str){ agent.p, n }))
-		n = 0;
-	return str_format(req->arena, "%.*s\n%.*s", STRF(req->http->peer), (int)n, agent.p);
+	agent = str_clip(agent, AGENT_BYTES);
+	if (!str_utf8(agent))
+		agent.n = 0;
+	return str_format(req->arena, "%.*s\n%.*s", STRF(req->http->peer), STRF(agent));
 }
 
 /* Is the client the agency's? Asked before anything else of the request is judged; a yes is good for STATE_US. */

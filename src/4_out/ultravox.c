@@ -79,9 +79,10 @@ static struct str problem_of(struct arena *arena, struct str answer)
 	if (answer.n && json_read_any(arena, answer, &body) == OK) {
 		struct str detail = json_text(body, "detail");
 		if (detail.p)
-			return str_copy(arena, (struct str){ detail.p, detail.n > 300 ? 300 : detail.n });
+			return str_copy(arena, str_clip(detail, 300));
 	}
-	return str_copy(arena, (struct str){ answer.p, answer.n > 300 ? 300 : answer.n });
+	answer = str_clip(answer, 300);
+	return str_utf8(answer) ? str_copy(arena, answer) : STR("an answer that is no text");
 }
 
 static enum fault exchange(struct arena *arena, const struct voice_account *account, const char *method, struct str url,

@@ -101,7 +101,7 @@ def test_bulk_deletion_tells_of_each(server, client):
 
 
 def test_templates_are_good_agents(client):
-    templates = client.get("/agents/templates").json()["data"]
+    templates = client.get("/agents/templates").json()["data"]["templates"]
     assert len(templates) >= 5 and len({t["id"] for t in templates}) == len(templates)
     for t in templates:
         made = client.post("/agents", {k: t[k] for k in ("name", "description", "system_prompt", "settings")})

@@ -54,6 +54,15 @@ def test_unknown_and_tenant_fields_are_warnings(client):
     assert {w["field"] for w in answer.json()["meta"]["warnings"]} == {"colour", "client_id"}
 
 
+def test_long_names_are_cut_behind_a_whole_character(client):
+    """A key of four-byte letters is longer than what a warning or a refusal shows of it."""
+    name = "\U0001d4d0" * 100
+    answer = client.post("/agents", {**GOOD_AGENT, name: 1})
+    assert answer.status_code == 201 and name.startswith(answer.json()["meta"]["warnings"][0]["field"])
+    refused = error(client.request("PATCH", f"/clients/{client.id}", json={"settings": {name: 1}}), 422, "validation_error")
+    assert name.startswith(next(iter(refused["details"])).removeprefix("settings."))
+
+
 def test_routes_and_methods(client):
     error(client.get("/nowhere"), 404, "not_found")
     answer = client.request("DELETE", "/calls")

@@ -288,8 +288,8 @@ static enum fault delete(struct req *req)
 }
 
 const struct route agents_routes[] = {
-	{ "GET", API "/agents/templates", ROLE_R, "agents:read", agent_templates, .out = &agent_template_shape, .status = 200,
-		.flags = ROUTE_LIST, .summary = "Starting points for agents: copy one into POST /agents" },
+	{ "GET", API "/agents/templates", ROLE_R, "agents:read", agent_templates, .out = &agent_templates_shape, .status = 200,
+		.summary = "Starting points for agents: copy one into POST /agents" },
 	{ "POST", API "/agents/bulk", ROLE_W, "agents:write", delete_many, &bulk_shape, sizeof(struct agent_bulk), &bulk_done_shape, 200,
 		.summary = "Delete up to 100 agents" },
 	{ "POST", API "/agents/{id}/sync", ROLE_W, "agents:write", sync, .out = &agent_shape, .status = 200, .flags = ROUTE_ASYNC,

@@ -7,7 +7,7 @@
 
 extern const struct route agents_routes[];
 extern const struct job_kind agents_jobs[];
-extern const struct shape agent_template_shape;
+extern const struct shape agent_templates_shape;
 
 enum fault agent_templates(struct req *req) MUST_CHECK;
 enum fault agent_push(struct job *job) MUST_CHECK;	/* payload repair: true makes a lost copy again */

@@ -36,13 +36,15 @@ static const struct shape_field template_fields[] = {
 	{ "system_prompt", SHAPE_TEXT, .doc = "with {{variables}} that a call's context fills in" },
 	{ "settings", SHAPE_OBJECT },
 };
-const struct shape agent_template_shape = SHAPE("agent_template", template_fields);
+static const struct shape template_shape = SHAPE("agent_template", template_fields);
+static const struct shape_field templates_fields[] = { { "templates", SHAPE_LIST, .sub = &template_shape } };
+const struct shape agent_templates_shape = SHAPE("agent_templates", templates_fields);
 
 enum fault agent_templates(struct req *req)
 {
 	struct buf b = BUF_IN(req->arena, 65536);
 	size_t n = sizeof templates / sizeof *templates;
-	buf_char(&b, '[');
+	buf_text(&b, "{\"templates\":[");
 	for (size_t i = 0; i < n; i++) {
 		buf_format(&b, "%s{\"id\":\"%s\",\"name\":\"%s\",\"description\":", i ? "," : "", templates[i].id, templates[i].name);
 		buf_json(&b, str_of(templates[i].description));
@@ -52,10 +54,7 @@ enum fault agent_templates(struct req *req)
 		buf_json(&b, str_of(templates[i].first_message));
 		buf_text(&b, "}}");
 	}
-	buf_char(&b, ']');
-	reply_meta(req, "limit", str_format(req->arena, "%zu", n));
-	reply_meta(req, "next_cursor", STR("null"));
-	reply_meta(req, "has_more", STR("false"));
+	buf_text(&b, "]}");
 	reply_json(req, 200, buf_view(&b));
 	return OK;
 }

@@ -73,7 +73,7 @@ enum fault client_limits_check(struct req *req, struct str limits)
 		return OK;
 	TRY(json_read(req->arena, limits, &object));
 	json_object_foreach(object, key, value) {
-		struct str field = str_format(req->arena, "limits.%.60s", key);
+		struct str field = str_format(req->arena, "limits.%.*s", STRF(str_clip(str_of(key), 60)));
 		size_t i = 0, n = sizeof known / sizeof *known;
 		while (i < n && strcmp(known[i].name, key) != 0)
 			i++;
@@ -135,7 +135,7 @@ enum fault client_settings_check(struct req *req, struct str settings)
 	json_object_foreach(object, key, value) {
 		const char *problem = setting_problem(req, key, value);
 		if (problem)
-			return fault_field(str_format(req->arena, "settings.%.60s", key).p, problem);
+			return fault_field(str_format(req->arena, "settings.%.*s", STRF(str_clip(str_of(key), 60))).p, problem);
 	}
 	struct str zone = json_text(object, "timezone");
 	struct rows known;
