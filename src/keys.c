@@ -24,6 +24,7 @@ static const struct {
 } places[] = {
 	{ "api_keys", "sealed", "'credential:' || coalesce(client_id, agency_id) || ':' || id", "sealed is not null" },
 	{ "webhook_endpoints", "secret_sealed", "'webhook:' || client_id", "true" },
+	{ "tools", "auth_ciphertext", "'tool:' || id", "auth_ciphertext is not null" },
 	{ "vault", "sealed", "name", "name <> 'master_key_check'" },
 	{ "idempotency_keys", "body_sealed", "'idem:' || scope_id || ':' || key", "true" },
 };

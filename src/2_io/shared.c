@@ -17,6 +17,14 @@ static const struct {
 #undef METRIC
 };
 
+static const struct {
+	const char *name, *provider;
+} operations[OPERATION_COUNT] = {
+#define OPERATION(name, provider, method, path, repeat) [OPERATION_##name] = { #name, #provider },
+#include "../../tbl/operations.def"
+#undef OPERATION
+};
+
 int shared_make(void)
 {
 	int fd = memfd_create("trunkline", 0);
@@ -50,6 +58,12 @@ void metric_add(enum metric m, int64_t n)
 	atomic_fetch_add_explicit(&page->counters[my_slot][m], n, memory_order_relaxed);
 }
 
+void metric_operation(enum operation o, enum operation_end end, int64_t took_ms)
+{
+	atomic_fetch_add_explicit(&page->operations[my_slot][o][end], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&page->operations[my_slot][o][TOOK_MS], took_ms, memory_order_relaxed);
+}
+
 int64_t metric_sum(enum metric m)
 {
 	int64_t sum = 0;
@@ -65,8 +79,35 @@ void metric_slot_clear(int slot)
 			atomic_store(&page->counters[slot][m], 0);
 }
 
+static int64_t operation_sum(int o, int end)
+{
+	int64_t sum = 0;
+	for (int i = 0; i < SHARED_SLOTS; i++)
+		sum += atomic_load_explicit(&page->operations[i][o][end], memory_order_relaxed);
+	return sum;
+}
+
+static void operations_write(struct buf *b)
+{
+	static const char *const ends[] = { "answered", "refused", "failed" };
+	buf_text(b, "# HELP trunkline_provider_operations_total Exchanges with providers by operation and how they ended\n"
+		"# TYPE trunkline_provider_operations_total counter\n");
+	for (int o = 0; o < OPERATION_COUNT; o++)
+		for (int end = ANSWERED; end < TOOK_MS; end++)
+			if (operation_sum(o, end))
+				buf_format(b, "trunkline_provider_operations_total{provider=\"%s\",operation=\"%s\",result=\"%s\"} %lld\n",
+					operations[o].provider, operations[o].name, ends[end], (long long)operation_sum(o, end));
+	buf_text(b, "# HELP trunkline_provider_operation_seconds_total Time spent in them\n"
+		"# TYPE trunkline_provider_operation_seconds_total counter\n");
+	for (int o = 0; o < OPERATION_COUNT; o++)
+		if (operation_sum(o, TOOK_MS))
+			buf_format(b, "trunkline_provider_operation_seconds_total{provider=\"%s\",operation=\"%s\"} %.3f\n",
+				operations[o].provider, operations[o].name, (double)operation_sum(o, TOOK_MS) / 1000);
+}
+
 void metric_write(struct buf *b)
 {
+	operations_write(b);
 	for (int m = 0; m < METRIC_COUNT; m++) {
 		bool counter = strcmp(rows[m].kind, "counter") == 0;
 		buf_format(b, "# HELP trunkline_%s%s %s\n# TYPE trunkline_%s%s %s\ntrunkline_%s%s %lld\n",

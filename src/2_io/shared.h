@@ -13,12 +13,21 @@ enum metric {
 	METRIC_COUNT
 };
 
+enum operation {
+#define OPERATION(name, provider, method, path, repeat) OPERATION_##name,
+#include "../../tbl/operations.def"
+#undef OPERATION
+	OPERATION_COUNT
+};
+enum operation_end { ANSWERED, REFUSED, FAILED, TOOK_MS, OPERATION_ENDS };	/* 2xx and 3xx, 4xx, everything else; time in all */
+
 #define SHARED_SLOTS 64		/* most workers on one machine */
 #define GCRA_CELLS (1 << 16)
 
 struct shared {
 	struct clock_page clock;
 	_Atomic int64_t counters[SHARED_SLOTS][METRIC_COUNT + 8];
+	_Atomic int64_t operations[SHARED_SLOTS][OPERATION_COUNT][OPERATION_ENDS];
 	_Atomic int64_t gcra[GCRA_CELLS];
 	_Atomic uint64_t slices[GCRA_CELLS];	/* drawn from the bucket that machines share */
 	_Atomic int64_t pid[SHARED_SLOTS];
@@ -32,6 +41,7 @@ struct shared *shared_get(void);	/* private memory until mapped */
 int shared_slot(void);
 
 void metric_add(enum metric metric, int64_t n);
+void metric_operation(enum operation operation, enum operation_end end, int64_t took_ms);	/* one exchange with a provider */
 int64_t metric_sum(enum metric metric);
 void metric_write(struct buf *buf);	/* Prometheus text */
 void metric_slot_clear(int slot);	/* gauges of a dead worker */

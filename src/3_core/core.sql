@@ -113,3 +113,12 @@ insert into clock_state (frozen_us) values (:at_us::bigint) on conflict (one) do
 
 -- name: ready_check
 select 1 as one
+
+-- name: claim_take
+select busy, posted, credential_id from copy_claim(:resource_id::uuid, :job_id::uuid)
+
+-- name: claim_posted
+select copy_posted(:resource_id::uuid, :job_id::uuid, :credential_id::uuid)
+
+-- name: claim_release
+select copy_release(:resource_id::uuid, :job_id::uuid)

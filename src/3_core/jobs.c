@@ -98,7 +98,8 @@ static void settle(struct running *r, enum fault fault)
 	if (fault == OK)
 		job_done(job, &tx);
 	else
-		end(job, &tx, dead ? "dead" : "queued", dead ? 0 : clock_now_us() + backoff_us(job->attempts), STR_NULL, reason);
+		end(job, &tx, dead ? "dead" : "queued", dead ? 0 : clock_now_us() + (job->again_us ? job->again_us :
+			backoff_us(job->attempts)), STR_NULL, reason);
 	metric_add(fault == OK ? METRIC_jobs_done : dead ? METRIC_jobs_failed : METRIC_jobs_retried, 1);
 	if (tx_commit(&tx) != OK)
 		tx_abort(&tx);
@@ -159,7 +160,8 @@ static struct str add(struct tx *tx, const struct job_order *o, bool here)
 struct str job_add(struct tx *tx, const struct job_order *o) { return add(tx, o, false); }
 struct str job_add_here(struct tx *tx, const struct job_order *o) { return add(tx, o, true); }
 
-bool job_run_here(struct str id, const struct job_order *o, const struct scope *scope, int64_t wait_ms)
+bool job_run_here(struct str id, const struct job_order *o, const struct scope *scope, int64_t wait_ms, struct arena *to,
+	struct str *ret_answer)
 {
 	struct arena *arena = arena_make();
 	const struct job_kind *kind = kind_of(str_of(o->kind));
@@ -177,6 +179,8 @@ bool job_run_here(struct str id, const struct job_order *o, const struct scope *
 		r->waiter_left = true;
 		return false;
 	}
+	if (to)
+		*ret_answer = str_copy(to, r->job.answer);
 	arena_drop(r->job.arena);
 	free(r);
 	return true;

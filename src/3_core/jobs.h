@@ -14,6 +14,8 @@ struct job {
 	struct scope scope;		/* of the row that caused it; client may be NULL */
 	int64_t attempts, generation;
 	bool ended;			/* finished, parked or retried by its body */
+	struct str answer;		/* for whoever waits for it; of effect_ask */
+	int64_t again_us;		/* how long to wait before the next try; 0 = the engine's own pause */
 };
 
 struct job_kind {
@@ -42,8 +44,10 @@ struct job_order {
 struct str job_add(struct tx *tx, const struct job_order *order);
 /* Born running and leased to this process: after the commit the caller must job_run_here. */
 struct str job_add_here(struct tx *tx, const struct job_order *order);
-/* Runs it on a fiber of its own and waits at most `wait_ms`; false when it is still running then. */
-bool job_run_here(struct str id, const struct job_order *order, const struct scope *scope, int64_t wait_ms);
+/* Runs it on a fiber of its own and waits at most `wait_ms`; false when it is still running then. With `arena`, *ret_answer is
+ * what the job left in job->answer, or NULL. */
+bool job_run_here(struct str id, const struct job_order *order, const struct scope *scope, int64_t wait_ms, struct arena *arena,
+	struct str *ret_answer);
 
 /* Endings, queued in the body's last transaction; then tx_commit. */
 void job_done(struct job *job, struct tx *tx);

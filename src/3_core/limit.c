@@ -50,8 +50,13 @@ static _Atomic int64_t *cell_of(uint64_t hash, int64_t now_us)
 
 struct limit_answer limit_take(struct str key, int64_t rate, int64_t burst, bool take)
 {
+	return limit_take_per(key, rate, US_PER_S, burst, take);
+}
+
+struct limit_answer limit_take_per(struct str key, int64_t units, int64_t per_us, int64_t burst, bool take)
+{
 	uint64_t hash = str_hash(key);
-	int64_t now_us = clock_real_us(), step = US_PER_S / (rate < 1 ? 1 : rate), room = step * burst;
+	int64_t now_us = clock_real_us(), step = per_us / (units < 1 ? 1 : units), room = step * burst;
 	_Atomic int64_t *cell = cell_of(hash, now_us);
 	int64_t old = atomic_load(cell);
 	for (;;) {

@@ -15,6 +15,8 @@ struct limit_answer {
 
 /* `key` names the bucket; the rate is per second. take = false only looks. This machine alone. */
 struct limit_answer limit_take(struct str key, int64_t rate, int64_t burst, bool take);
+/* The same for `units` in `per_us`. */
+struct limit_answer limit_take_per(struct str key, int64_t units, int64_t per_us, int64_t burst, bool take);
 
 /* Reads the setting rate_limits; dies when it cannot be followed. */
 void limit_open(void);

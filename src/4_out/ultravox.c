@@ -1,12 +1,10 @@
 /* The Ultravox client. Authentication by X-API-Key; camelCase bodies; errors of free form. */
 #include "voice_provider.h"
 #include "../0_base/clock.h"
-#include "../0_base/log.h"
-#include "../1_code/url.h"
 #include "../2_io/fetch.h"
-#include "../2_io/shared.h"
 #include "../3_core/config.h"
 #include "../3_core/credentials.h"
+#include "../3_core/limit.h"
 #include "core.sql.h"
 #include <stdio.h>
 
@@ -46,20 +44,22 @@ static enum fault own_account(struct str mode, const struct credential_use *use,
 enum fault voice_account_open(struct arena *arena, const struct scope *scope, struct str mode, struct str id, struct voice_account *ret)
 {
 	struct credential_use use;
+	enum fault fault = OK;
 	if (!id.p)
-		return voice_account_for(mode, ret);
-	TRY(credential_open(arena, scope, "ultravox", id, &use));
-	return own_account(mode, &use, ret);
+		fault = voice_account_for(mode, ret);
+	else if ((fault = credential_open(arena, scope, "ultravox", id, &use)) == OK)
+		fault = own_account(mode, &use, ret);
+	ret->request_id = scope->request_id;
+	return fault;
 }
 
 enum fault voice_account_choose(struct arena *arena, const struct scope *scope, struct str mode, struct voice_account *ret)
 {
 	struct credential_use use;
 	enum fault fault = credential_open(arena, scope, "ultravox", STR_NULL, &use);
-	if (fault == FAULT_NOT_FOUND)
-		return voice_account_for(mode, ret);
-	TRY(fault);
-	return own_account(mode, &use, ret);
+	fault = fault == FAULT_NOT_FOUND ? voice_account_for(mode, ret) : fault == OK ? own_account(mode, &use, ret) : fault;
+	ret->request_id = scope->request_id;
+	return fault;
 }
 
 enum fault voice_account_expect(struct tx *tx, struct str mode)
@@ -85,40 +85,23 @@ static struct str problem_of(struct arena *arena, struct str answer)
 	return str_utf8(answer) ? str_copy(arena, answer) : STR("an answer that is no text");
 }
 
-static enum fault exchange(struct arena *arena, const struct voice_account *account, const char *method, struct str url,
-	struct str body, size_t most, struct fetch *f)
+static enum fault exchange(struct arena *arena, const struct voice_account *account, const char *method, const char *path,
+	struct str type, struct str body, size_t most, struct fetch *f)
 {
-	struct fetch_header headers[] = {
-		{ "X-API-Key", account->api_key }, { "Accept", STR("*/*") }, { "Content-Type", STR("application/json") } };
-	*f = (struct fetch){ .method = method, .url = url, .headers = headers, .header_count = body.p ? 3 : 2, .body = body,
-		.timeout_ms = config.provider_timeout_ms, .most_bytes = most };
-	int64_t started_us = clock_real_us();
-	metric_add(METRIC_provider_requests, 1);
-	enum fault fault = fetch_run(arena, f);
-	f->headers = NULL;
-	char status[16], took[24];
-	snprintf(status, sizeof status, "%d", f->status);
-	snprintf(took, sizeof took, "%.3f", (double)(clock_real_us() - started_us) / 1000);
-	struct url parts;
-	struct str path = url_read(url, &parts) ? str_copy(arena, parts.path) : STR("?");
-	log_line(fault == OK && f->status < 400 ? LOG_INFO : LOG_WARN, "provider", "provider", "ultravox", "method", method,
-		"path", path.p, "#status_code", status, "#duration_ms", took, "reason", fault == OK ? NULL : fault_note->message, NULL);
-	if (fault != OK || f->status >= 400)
-		metric_add(METRIC_provider_errors, 1);
-	return fault;
+	struct provider_at at = { "ultravox", account->base_url, account->api_key, account->request_id, config.ultravox_requests_per_second };
+	struct fetch_header headers[] = { { "X-API-Key", account->api_key }, { "Accept", STR("*/*") }, { "Content-Type", type } };
+	*f = (struct fetch){ .method = method, .headers = headers, .header_count = body.p ? 3 : 2, .body = body, .most_bytes = most };
+	return provider_exchange(arena, &at, path, f);
 }
 
-static struct str url_of(struct arena *arena, const struct voice_account *account, const char *path)
-{
-	return str_format(arena, "%.*s%s", STRF(account->base_url), path);
-}
+#define JSON_TYPE STR("application/json")
 
-struct voice_answer voice_create(struct arena *arena, const struct voice_account *account, const char *path,
+static struct voice_answer create(struct arena *arena, const struct voice_account *account, const char *path, struct str type,
 	struct str body, const char *id_field)
 {
 	struct fetch f;
 	struct voice_answer a = { .verdict = VOICE_AMBIGUOUS, .retry_after_s = -1 };
-	enum fault fault = exchange(arena, account, "POST", url_of(arena, account, path), body, ANSWER_BYTES, &f);
+	enum fault fault = exchange(arena, account, "POST", path, type, body, ANSWER_BYTES, &f);
 	a.http_status = f.status;
 	a.retry_after_s = f.retry_after_s;
 	if (fault != OK) {
@@ -140,11 +123,24 @@ struct voice_answer voice_create(struct arena *arena, const struct voice_account
 	return a;
 }
 
+struct voice_answer voice_create(struct arena *arena, const struct voice_account *account, const char *path, struct str body,
+	const char *id_field)
+{
+	return create(arena, account, path, JSON_TYPE, body, id_field);
+}
+
+struct voice_answer voice_create_form(struct arena *arena, const struct voice_account *account, const char *path,
+	const struct form_part *parts, size_t n, const char *id_field)
+{
+	struct str type, body = form_write(arena, parts, n, &type);
+	return create(arena, account, path, type, body, id_field);
+}
+
 enum fault voice_call(struct arena *arena, const struct voice_account *account, const char *method, const char *path,
 	struct str body, json_t **ret_body)
 {
 	struct fetch f;
-	TRY(exchange(arena, account, method, url_of(arena, account, path), body, ANSWER_BYTES, &f));
+	TRY(exchange(arena, account, method, path, JSON_TYPE, body, ANSWER_BYTES, &f));
 	if (f.status == 404)
 		return fault_raise(FAULT_NOT_FOUND, "The provider does not know it");
 	if (f.status == 425)
@@ -155,6 +151,7 @@ enum fault voice_call(struct arena *arena, const struct voice_account *account, 
 		enum fault fault = fault_raise(refused ? FAULT_PROVIDER_ERROR : FAULT_IO, "Ultravox answered %d: %.*s", f.status, STRF(problem));
 		fault_detail("provider", STR("ultravox"));
 		fault_detail_int("http_status", f.status);
+		fault_note->retry_after_s = f.retry_after_s > 0 ? f.retry_after_s : 0;
 		return fault;
 	}
 	*ret_body = NULL;
@@ -172,17 +169,38 @@ enum fault voice_find_call(struct arena *arena, const struct voice_account *acco
 	return OK;
 }
 
-enum fault voice_find_agent(struct arena *arena, const struct voice_account *account, struct str reference, json_t **ret_agent)
+/* The path of the next page; NULL p at the end. Our key goes to no other host. */
+static enum fault next_page(struct arena *arena, const struct voice_account *account, const json_t *page, struct str *ret_path)
 {
+	struct str next = json_text(page, "next");
+	*ret_path = STR_NULL;
+	if (next.n && !str_starts(next, account->base_url.p))
+		return fault_raise(FAULT_IO, "The provider's next page is elsewhere");
+	if (next.n)
+		*ret_path = str_copy(arena, str_from(next, account->base_url.n));
+	return OK;
+}
+
+enum fault voice_find(struct arena *arena, const struct voice_account *account, const char *list, bool searches, struct str reference,
+	const char *id_field, struct str *ret_id)
+{
+	struct str path = searches ? str_format(arena, "%s%.*s&pageSize=10", list, STRF(reference)) : str_format(arena,
+		"%s?pageSize=100", list);
 	json_t *page, *one;
 	size_t i;
-	struct str path = str_format(arena, "/api/agents?search=%.*s&pageSize=10", STRF(reference));
-	TRY(voice_call(arena, account, "GET", path.p, STR_NULL, &page));
-	*ret_agent = NULL;
-	json_array_foreach(json_object_get(page, "results"), i, one) {
-		struct str name = json_text(one, "name");
-		if (name.p && str_starts(name, reference.p))
-			*ret_agent = one;
+	*ret_id = STR_NULL;
+	for (int pages = 0; path.p && pages < MOST_PAGES; pages++) {
+		TRY(voice_call(arena, account, "GET", path.p, STR_NULL, &page));
+		if (!json_is_array(json_object_get(page, "results")))
+			return fault_raise(FAULT_IO, "The provider's list could not be read");
+		json_array_foreach(json_object_get(page, "results"), i, one) {
+			struct str name = json_text(one, "name");
+			if (name.p && str_starts(name, reference.p))
+				*ret_id = json_text(one, id_field);
+		}
+		if (ret_id->p)
+			return OK;
+		TRY(next_page(arena, account, page, &path));
 	}
 	return OK;
 }
@@ -192,38 +210,59 @@ enum fault voice_messages(struct arena *arena, const struct voice_account *accou
 	json_t *all = json_array(), *page;
 	arena_defer(arena, (void (*)(void *))json_decref, all);
 	struct str path = str_format(arena, "/api/calls/%.*s/messages?mode=in_call&pageSize=100", STRF(call_id));
-	for (int pages = 0; pages < MOST_PAGES; pages++) {
+	for (int pages = 0; path.p && pages < MOST_PAGES; pages++) {
 		TRY(voice_call(arena, account, "GET", path.p, STR_NULL, &page));
 		json_array_extend(all, json_object_get(page, "results"));
-		struct str next = json_text(page, "next");
-		if (!next.n)
-			break;
-		if (!str_starts(next, account->base_url.p))	/* our key goes to no other host */
-			return fault_raise(FAULT_IO, "The provider's next page is elsewhere");
-		path = str_copy(arena, str_from(next, account->base_url.n));
+		TRY(next_page(arena, account, page, &path));
 	}
 	*ret_array = all;
 	return OK;
 }
 
-enum fault voice_recording(struct arena *arena, const struct voice_account *account, struct str call_id,
-	struct str *ret_audio, struct str *ret_type)
+enum fault voice_bytes(struct arena *arena, const struct voice_account *account, struct str path, struct str *ret_bytes,
+	struct str *ret_type)
 {
 	struct fetch f;
-	struct str path = str_format(arena, "/api/calls/%.*s/recording", STRF(call_id));
-	TRY(exchange(arena, account, "GET", url_of(arena, account, path.p), STR_NULL, RECORDING_BYTES, &f));
+	TRY(exchange(arena, account, "GET", path.p, STR_NULL, STR_NULL, RECORDING_BYTES, &f));
 	if (f.status >= 300 && f.status < 400 && f.location.n) {
-		f = (struct fetch){ .method = "GET", .url = f.location, .timeout_ms = config.provider_timeout_ms,
-			.most_bytes = RECORDING_BYTES };
+		f = (struct fetch){ .method = "GET", .url = f.location, .timeout_ms = config.provider_timeout_ms, .most_bytes = RECORDING_BYTES };
 		TRY(fetch_run(arena, &f));
 	}
 	if (f.status == 404 || f.status == 425)
-		return fault_raise(FAULT_NOT_FOUND, "The provider has no recording yet");
-	if (f.status != 200)
-		return fault_raise(FAULT_PROVIDER_ERROR, "Ultravox answered %d to a recording", f.status);
-	*ret_audio = f.answer;
+		return fault_raise(FAULT_NOT_FOUND, "The provider has none yet");
+	if (f.status != 200) {
+		struct str problem = f.status < 500 ? problem_of(arena, f.answer) : STR("");
+		return fault_raise(f.status < 500 && f.status != 429 ? FAULT_PROVIDER_ERROR : FAULT_IO, "Ultravox answered %d: %.*s", f.status,
+			STRF(problem));
+	}
+	*ret_bytes = f.answer;
 	*ret_type = f.content_type;
 	return OK;
+}
+
+static int64_t rate_of(struct str setting, int64_t real)
+{
+	int64_t n;
+	return str_int(setting, &n) && n >= 0 ? n : real;
+}
+
+int64_t voice_call_wait_us(const struct voice_account *account)
+{
+	bool real = !str_eq(account->base_url, config.sandbox);
+	int64_t second = rate_of(config.ultravox_calls_per_second, real ? 5 : 0), minute = rate_of(config.ultravox_calls_per_minute,
+		real ? 30 : 0);
+	char by_second[64], by_minute[64];
+	int64_t burst = minute / 6 + 1, rest = minute - burst > 0 ? minute - burst : 1;	/* together no more than `minute` in any minute */
+	snprintf(by_second, sizeof by_second, "calls/s:%016llx", (unsigned long long)str_hash(account->api_key));
+	snprintf(by_minute, sizeof by_minute, "calls/min:%016llx", (unsigned long long)str_hash(account->api_key));
+	struct limit_answer a = { .allowed = true };
+	if (second)
+		a = limit_take(str_of(by_second), second, 1, false);
+	if (a.allowed && minute)
+		a = limit_take_per(str_of(by_minute), rest, 60 * US_PER_S, burst, true);
+	if (a.allowed && second)
+		a = limit_take(str_of(by_second), second, 1, true);
+	return a.allowed ? 0 : a.wait_us;
 }
 
 enum fault voice_webhook(struct arena *arena, const struct voice_account *account, struct str url, struct str secret)

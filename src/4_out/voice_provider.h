@@ -6,6 +6,7 @@
 #include "../0_base/fault.h"
 #include "../1_code/json.h"
 #include "../3_core/tenant.h"
+#include "exchange.h"
 
 /* What an answer to something that must not happen twice tells (the table in docs/calls.md). */
 enum voice_verdict {
@@ -19,6 +20,7 @@ enum voice_verdict {
 struct voice_account {
 	struct str base_url, api_key;
 	struct str credential_id;	/* of the tenant's own; NULL = the platform's account */
+	struct str request_id;		/* of what caused the job, for the log */
 };
 
 struct voice_answer {
@@ -27,6 +29,7 @@ struct voice_answer {
 	struct str id;			/* of the created object */
 	json_t *body;			/* NULL when there is none to read */
 	struct str problem;		/* for people, no secret */
+	const char *provider;		/* whose answer it is; NULL = Ultravox */
 };
 
 /* A test client is wired to the sandbox and never reaches a real provider; a live one needs a real key.
@@ -44,7 +47,7 @@ enum fault voice_account_expect(struct tx *tx, struct str mode) MUST_CHECK;
 /* POST a creation; `id_field` names the identifier in a 201. */
 struct voice_answer voice_create(struct arena *arena, const struct voice_account *account, const char *path,
 	struct str body, const char *id_field);
-/* GET, PATCH, PUT, DELETE: may be repeated freely. 404 is FAULT_NOT_FOUND, 425 FAULT_UNAVAILABLE,
+/* What may be repeated freely (AGAIN in tbl/operations.def). 404 is FAULT_NOT_FOUND, 425 FAULT_UNAVAILABLE,
  * other 4xx FAULT_PROVIDER_ERROR with details: refused for good; what is left FAULT_IO: may be tried again. */
 enum fault voice_call(struct arena *arena, const struct voice_account *account, const char *method, const char *path,
 	struct str body, json_t **ret_body) MUST_CHECK;
@@ -52,14 +55,21 @@ enum fault voice_call(struct arena *arena, const struct voice_account *account, 
 /* By our reference in its metadata; *ret_call NULL = its list knows none. */
 enum fault voice_find_call(struct arena *arena, const struct voice_account *account, struct str reference,
 	json_t **ret_call) MUST_CHECK;
-enum fault voice_find_agent(struct arena *arena, const struct voice_account *account, struct str reference,
-	json_t **ret_agent) MUST_CHECK;
+/* What bears our reference at the start of its name, in the list at `path` (which searches for it when `searches`); *ret_id NULL =
+ * its list knows none. Every page is read. */
+enum fault voice_find(struct arena *arena, const struct voice_account *account, const char *path, bool searches, struct str reference,
+	const char *id_field, struct str *ret_id) MUST_CHECK;
+/* A creation by multipart/form-data. */
+struct voice_answer voice_create_form(struct arena *arena, const struct voice_account *account, const char *path,
+	const struct form_part *parts, size_t n, const char *id_field);
+/* Bytes of any type (recording, preview), a redirect followed without our key. NOT_FOUND while there is none. */
+enum fault voice_bytes(struct arena *arena, const struct voice_account *account, struct str path, struct str *ret_bytes,
+	struct str *ret_type) MUST_CHECK;
+/* How long a call's creation must wait for the account's documented rate; 0 = now, and one is taken. */
+int64_t voice_call_wait_us(const struct voice_account *account);
 /* All messages of a call, every page. */
 enum fault voice_messages(struct arena *arena, const struct voice_account *account, struct str call_id,
 	json_t **ret_array) MUST_CHECK;
-/* Audio bytes, a redirect followed without our key. NOT_FOUND while there is none. */
-enum fault voice_recording(struct arena *arena, const struct voice_account *account, struct str call_id,
-	struct str *ret_audio, struct str *ret_type) MUST_CHECK;
 /* Registers our one webhook, or repairs its URL and events. The secret is ours. */
 enum fault voice_webhook(struct arena *arena, const struct voice_account *account, struct str url, struct str secret) MUST_CHECK;
 

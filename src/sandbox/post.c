@@ -81,7 +81,8 @@ static void send(void *argument)
 		headers[0] = (struct fetch_header){ "telnyx-timestamp", stamp };
 		headers[1] = (struct fetch_header){ "telnyx-signature-ed25519",
 			b64_write(arena, sign_ed25519(arena, (struct str){ carrier_seed, 32 }, message)) };
-		headers[2] = (struct fetch_header){ "Content-Type", STR("application/x-www-form-urlencoded") };
+		headers[2] = (struct fetch_header){ "Content-Type", p->body.n && p->body.p[0] == '{' ? STR("application/json")
+			: STR("application/x-www-form-urlencoded") };
 	}
 	struct fetch f = { .method = "POST", .url = p->url, .headers = headers, .header_count = 3, .body = p->body,
 		.timeout_ms = 10000, .most_bytes = 65536 };
@@ -98,13 +99,6 @@ static void send(void *argument)
 }
 
 static void start(void *argument) { fiber_spawn(send, argument, false); }
-
-static struct str keep(struct str text)
-{
-	char *p = must_alloc(text.n + 1);
-	memcpy(p, text.p, text.n);
-	return (struct str){ p, text.n };
-}
 
 static void post(struct str url, struct str body, json_t *secrets)
 {
@@ -141,3 +135,11 @@ void post_ultravox(const char *event, json_t *call)
 }
 
 void post_telnyx(struct str url, struct str form) { post(url, form, NULL); }
+
+static struct str carrier_url;
+void post_telnyx_to(struct str url) { carrier_url = keep(url); }
+void post_telnyx_json(struct str body)
+{
+	if (carrier_url.n)
+		post(carrier_url, body, NULL);
+}

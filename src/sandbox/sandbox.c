@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define BODY_BYTES ((size_t)16 << 20)
+#define TEXT_BYTES ((size_t)4 << 20)
 #define LOG_BYTES ((size_t)64 << 20)
 #define TICK_MS 5
 #define HANG_MS 120000
@@ -50,10 +51,11 @@ static void remember(struct http_request *r, struct str body)
 		buf_text(&b, comma);
 		buf_json(&b, h->name);
 		buf_char(&b, ':');
-		buf_json(&b, str_is(h->name, "x-api-key") || str_is(h->name, "authorization") ? STR("***") : h->value);
+		buf_json(&b, str_is(h->name, "x-api-key") || str_is(h->name, "xi-api-key") || str_is(h->name, "authorization")
+			? STR("***") : h->value);
 	}
 	buf_format(&b, "},\"status\":%d,\"body\":", r->reply_break ? 0 : r->status);
-	buf_json(&b, body);
+	buf_json(&b, str_utf8(body) && body.n < TEXT_BYTES ? body : STR("(binary)"));
 	buf_text(&b, ",\"answer\":");
 	buf_json(&b, str_utf8(r->reply_body) ? r->reply_body : STR("(binary)"));
 	buf_char(&b, '}');
@@ -182,6 +184,8 @@ static void control(struct http_request *r, struct str body)
 	} else if (str_is(what, "clock")) {
 		control_clock(r, in);
 	} else if (str_is(what, "destinations")) {
+		if (json_text(in, "telnyx").n)
+			post_telnyx_to(json_text(in, "telnyx"));
 		http_reply(r, 200, "application/json", str_format(r->arena, "{\"telnyx\":{\"public_key\":\"%.*s\"}}",
 			STRF(post_telnyx_key(r->arena))));
 	} else if (str_is(what, "limits")) {
@@ -230,7 +234,7 @@ static void handle(struct http_request *r)
 		http_reply(r, f->status, "application/json", STR("{\"detail\":\"a planted fault\"}"));
 	else if (f && strcmp(f->mode, "drop_before") == 0)
 		r->reply_break = true;
-	else if (!ultravox_handle(r, body, &hang))
+	else if (!ultravox_handle(r, body, &hang) && !upload_handle(r, body) && !telnyx_handle(r, body) && !elevenlabs_handle(r, body))
 		http_reply(r, 404, "application/json", STR("{\"detail\":\"Not found.\"}"));
 	if (f && strcmp(f->mode, "drop_after") == 0)
 		r->reply_break = true;

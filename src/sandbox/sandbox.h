@@ -15,6 +15,26 @@ void timer_at(int64_t at_us, void (*run)(void *), void *argument);
 void timer_run_due(int64_t until_us);	/* steps a test clock from instant to instant */
 int64_t timer_next(void);		/* 0 = none */
 
+/* say.c: answers. */
+void say(struct http_request *request, int status, const json_t *value);	/* NULL: an empty body */
+void refuse(struct http_request *request, int status, const char *detail);
+void say_page(struct http_request *request, json_t *all);	/* {results, next, previous, total}; takes `all`, cursor is an offset */
+struct str keep(struct str text);				/* a copy for ever */
+json_t *now_text(void);
+json_t *time_text(int64_t at_us);
+struct form_field {
+	struct str value, file_name, type;
+};
+/* Parts of a multipart/form-data body (RFC 7578), one after the other; *rest begins as the body. */
+bool form_part(struct http_request *request, struct str *rest, const char *name, struct form_field *ret_field);
+
+/* making.c: tools, corpora with their sources, voices. false: not its path. */
+bool making_handle(struct http_request *request, struct str area, struct str id, struct str part, const json_t *in, struct str body);
+bool upload_handle(struct http_request *request, struct str body);	/* PUT to a presigned URL */
+/* carriers.c: Telnyx's numbers and ElevenLabs' clones. */
+bool telnyx_handle(struct http_request *request, struct str body);
+bool elevenlabs_handle(struct http_request *request, struct str body);
+
 /* post.c: signed deliveries to whoever registered. */
 struct webhook {
 	struct webhook *next;
@@ -23,6 +43,8 @@ struct webhook {
 extern struct webhook *webhooks;
 void post_ultravox(const char *event, json_t *call);	/* a copy of `call` as it is now */
 void post_telnyx(struct str url, struct str form);
+void post_telnyx_json(struct str body);		/* to the destination that was told; nowhere without one */
+void post_telnyx_to(struct str url);
 struct str post_telnyx_key(struct arena *arena);	/* base64 of the raw public key */
 void post_chaos(int64_t duplicate, bool shuffle, double drop, int64_t seed);
 

@@ -15,52 +15,6 @@ static struct agent {
 	json_t *object;
 } *agents_first;
 
-static void answer(struct http_request *r, int status, const json_t *value)
-{
-	http_reply(r, status, "application/json", value ? json_dump(r->arena, value) : STR(""));
-}
-
-static void refuse(struct http_request *r, int status, const char *detail)
-{
-	http_reply(r, status, "application/json", str_format(r->arena, "{\"detail\":\"%s\"}", detail));
-}
-
-static struct str keep(struct str text)
-{
-	char *p = must_alloc(text.n + 1);
-	if (text.n)
-		memcpy(p, text.p, text.n);
-	return (struct str){ p, text.n };
-}
-
-static json_t *now_text(void)
-{
-	char at[CLOCK_TEXT_BYTES];
-	return json_string(clock_text_us(clock_now_us(), at));
-}
-
-/* {results, next, previous, total} of a list that is already in order; cursor is an offset. */
-static void page(struct http_request *r, json_t *all)
-{
-	int64_t from = 0, size = 100;
-	str_int(url_query(r->arena, r->query, "cursor"), &from);
-	str_int(url_query(r->arena, r->query, "pageSize"), &size);
-	size = size < 1 ? 1 : size > 100 ? 100 : size;
-	json_t *out = json_object(), *results = json_array();
-	for (int64_t i = from; i < from + size && i < (int64_t)json_array_size(all); i++)
-		json_array_append(results, json_array_get(all, (size_t)i));
-	bool more = from + size < (int64_t)json_array_size(all);
-	struct str next = str_format(r->arena, "http://%.*s%.*s?cursor=%lld&pageSize=%lld", STRF(http_header(r, "host")),
-		STRF(r->path), (long long)(from + size), (long long)size);
-	json_object_set_new(out, "results", results);
-	json_object_set_new(out, "next", more ? json_string(next.p) : json_null());
-	json_object_set_new(out, "previous", json_null());
-	json_object_set_new(out, "total", json_integer((json_int_t)json_array_size(all)));
-	answer(r, 200, out);
-	json_decref(out);
-	json_decref(all);
-}
-
 /* agents */
 
 static void agent_create(struct http_request *r, const json_t *in)
@@ -79,7 +33,7 @@ static void agent_create(struct http_request *r, const json_t *in)
 	a->next = agents_first;
 	agents_first = a;
 	map_put(&agents, id, a);
-	answer(r, 201, a->object);
+	say(r, 201, a->object);
 }
 
 static void agent_one(struct http_request *r, struct str id, const json_t *in)
@@ -95,7 +49,7 @@ static void agent_one(struct http_request *r, struct str id, const json_t *in)
 			json_object_set(a->object, "name", json_object_get(in, "name"));
 		if (str_is(r->method, "PATCH") && json_object_get(in, "callTemplate"))
 			json_object_set(a->object, "callTemplate", json_object_get(in, "callTemplate"));
-		answer(r, 200, a->object);
+		say(r, 200, a->object);
 	}
 }
 
@@ -106,7 +60,7 @@ static void agent_list(struct http_request *r)
 	for (struct agent *a = agents_first; a; a = a->next)
 		if (map_get(&agents, json_text(a->object, "agentId")) && (!search.n || strstr(json_text(a->object, "name").p, search.p)))
 			json_array_append(all, a->object);
-	page(r, all);
+	say_page(r, all);
 }
 
 /* calls */
@@ -159,7 +113,9 @@ static struct call *call_make(struct http_request *r, const struct agent *agent,
 	c->reference = keep(json_text(in, "metadata.trunkline_call_id"));
 	c->created_us = clock_now_us();
 	c->live = true;
-	c->outcome = outcome_of(r->arena, c->to, &c->talk_s);
+	c->outcome = outcome_of(r->arena, c->to.n ? c->to : STR("+15555550100"), &c->talk_s);	/* who has a join URL joins in a moment */
+	if (!c->to.n)
+		json_object_set_new(c->object, "joinUrl", json_string(str_format(r->arena, "wss://sandbox.invalid/calls/%.*s", STRF(id)).p));
 	*calls_last = c;
 	calls_last = &c->next;
 	map_put(&calls, c->id, c);
@@ -217,8 +173,8 @@ static void call_create(struct http_request *r, struct str agent_id, const json_
 		refuse(r, 404, "No Agent matches the given query.");
 		return;
 	}
-	if (!to.n && json_object_get(in, "medium")) {
-		refuse(r, 400, "medium: only telnyx with outgoing.to is known here");
+	if (!to.n && json_object_get(in, "medium") && !json_at(in, "medium.telnyx") && !json_at(in, "medium.webRtc")) {
+		refuse(r, 400, "medium: only telnyx and webRtc are known here");
 		return;
 	}
 	if (over_plan()) {
@@ -241,7 +197,7 @@ static void call_create(struct http_request *r, struct str agent_id, const json_
 		return;
 	}
 	struct call *c = call_make(r, agent, in);
-	answer(r, 201, c->object);
+	say(r, 201, c->object);
 	outcome_start(c);
 	r->reply_break = last == 21;
 }
@@ -253,7 +209,7 @@ static void call_list(struct http_request *r)
 	for (struct call *c = reference.p ? map_get(&by_reference, reference) : calls_first; c; c = reference.p ? NULL : c->next)
 		if (!c->deleted)
 			json_array_append(all, c->object);
-	page(r, all);
+	say_page(r, all);
 }
 
 static void call_one(struct http_request *r, struct str id, struct str part, const json_t *in)
@@ -265,9 +221,9 @@ static void call_one(struct http_request *r, struct str id, struct str part, con
 		c->deleted = true;
 		http_reply(r, 204, NULL, STR(""));
 	} else if (!part.n) {
-		answer(r, 200, c->object);
+		say(r, 200, c->object);
 	} else if (str_is(part, "messages")) {
-		page(r, outcome_messages(c));
+		say_page(r, outcome_messages(c));
 	} else if (str_is(part, "recording")) {
 		bool there = !c->live && json_is_string(json_object_get(c->object, "joined")) && clock_now_us() >= c->recording_us &&
 			json_is_true(json_object_get(c->object, "recordingEnabled"));
@@ -305,7 +261,7 @@ static void webhook_create(struct http_request *r, const json_t *in)
 		: json_pack("[s]", uuid_make(r->arena).p));
 	w->next = webhooks;
 	webhooks = w;
-	answer(r, 201, w->object);
+	say(r, 201, w->object);
 }
 
 static void webhook_one(struct http_request *r, struct str id, const json_t *in)
@@ -323,7 +279,7 @@ static void webhook_one(struct http_request *r, struct str id, const json_t *in)
 		for (int i = 0; i < 3 && !str_is(r->method, "GET"); i++)
 			if (json_object_get(in, fields[i]))
 				json_object_set(w->object, fields[i], json_object_get(in, fields[i]));
-		answer(r, 200, w->object);
+		say(r, 200, w->object);
 		return;
 	}
 	refuse(r, 404, "No Webhook matches the given query.");
@@ -334,7 +290,7 @@ static void webhook_list(struct http_request *r)
 	json_t *all = json_array();
 	for (struct webhook *w = webhooks; w; w = w->next)
 		json_array_append(all, w->object);
-	page(r, all);
+	say_page(r, all);
 }
 
 /* Speech providers' keys of an account, by its API key: what comes back is a prefix (schema AccountTtsKeys). */
@@ -359,7 +315,7 @@ static void tts_keys(struct http_request *r, json_t *in)
 		else if (json_is_null(value))
 			json_object_del(mine, names[i]);
 	}
-	answer(r, 200, mine);
+	say(r, 200, mine);
 }
 
 bool ultravox_handle(struct http_request *r, struct str body, bool *ret_hang)
@@ -372,7 +328,7 @@ bool ultravox_handle(struct http_request *r, struct str body, bool *ret_hang)
 		refuse(r, 401, "Authentication credentials were not provided.");
 		return true;
 	}
-	if (body.n && json_read(r->arena, body, &in) != OK) {
+	if (body.n && !str_starts(http_header(r, "content-type"), "multipart/") && json_read(r->arena, body, &in) != OK) {
 		refuse(r, 400, "JSON parse error");
 		return true;
 	}
@@ -395,7 +351,7 @@ bool ultravox_handle(struct http_request *r, struct str body, bool *ret_hang)
 		post ? webhook_create(r, in) : webhook_list(r);
 	else if (str_is(area, "webhooks"))
 		webhook_one(r, id, in);
-	else
+	else if (!making_handle(r, area, id, part, in, body))
 		refuse(r, 404, "Not found.");
 	return true;
 }

@@ -1,15 +1,13 @@
 /* Agents. The row is the truth; the job `agent.push` makes the provider's copy follow it. */
 #include "agents.h"
 #include "agents.sql.h"
+#include "links.h"
 #include "settings.h"
 #include "../../1_code/uuid.h"
 #include "../../3_core/config.h"
+#include "../../3_core/effect.h"
 #include "../../3_core/events.h"
 #include "../../4_out/voice_provider.h"
-
-struct agent_new {
-	struct str name, description, system_prompt, model, settings, voice_id, tools, knowledge_bases;
-};
 
 #define FIELD(field, ...) { .name = #field, .offset = offsetof(struct agent_new, field), __VA_ARGS__ }
 static const struct shape_field new_fields[] = {
@@ -19,9 +17,9 @@ static const struct shape_field new_fields[] = {
 	FIELD(model, .type = SHAPE_TEXT, .min = 1, .max = 100, .doc = "default: the installation's"),
 	FIELD(settings, .type = SHAPE_OBJECT, .max = 65536, .doc = "tuning, in snake_case: temperature, agent_language, first_message, "
 		"first_speaker, max_conversation_duration, join_timeout, time_exceeded_message"),
-	FIELD(voice_id, .type = SHAPE_UUID),
-	FIELD(tools, .type = SHAPE_LIST, .max = 20),
-	FIELD(knowledge_bases, .type = SHAPE_LIST, .max = 10),
+	FIELD(voice_id, .type = SHAPE_UUID, .flags = SHAPE_MAYBE),
+	FIELD(tools, .type = SHAPE_LIST, .max = 20, .sub = &agent_tool_shape),
+	FIELD(knowledge_bases, .type = SHAPE_LIST, .max = 10, .sub = &agent_kb_shape),
 };
 static const struct shape new_shape = SHAPE("agent_new", new_fields);
 
@@ -31,9 +29,9 @@ static const struct shape_field patch_fields[] = {
 	FIELD(system_prompt, .type = SHAPE_TEXT, .min = 10, .max = 50000),
 	FIELD(model, .type = SHAPE_TEXT, .min = 1, .max = 100),
 	FIELD(settings, .type = SHAPE_OBJECT, .max = 65536),
-	FIELD(voice_id, .type = SHAPE_UUID),
-	FIELD(tools, .type = SHAPE_LIST, .max = 20),
-	FIELD(knowledge_bases, .type = SHAPE_LIST, .max = 10),
+	FIELD(voice_id, .type = SHAPE_UUID, .flags = SHAPE_MAYBE),
+	FIELD(tools, .type = SHAPE_LIST, .max = 20, .sub = &agent_tool_shape, .doc = "the new list; an empty one takes all away"),
+	FIELD(knowledge_bases, .type = SHAPE_LIST, .max = 10, .sub = &agent_kb_shape),
 };
 static const struct shape patch_shape = SHAPE("agent_patch", patch_fields);
 
@@ -83,60 +81,22 @@ static const struct shape_field agent_fields[] = {
 };
 static const struct shape agent_shape = SHAPE("agent", agent_fields);
 
-/* Tools, voices and knowledge bases do not exist yet in this release: whatever is named is missing. */
-static enum fault check_links(const struct agent_new *in)
-{
-	const char *field = in->voice_id.p ? "voice_id" : in->tools.n > 2 ? "tools" : in->knowledge_bases.n > 2 ? "knowledge_bases" : NULL;
-	if (!field)
-		return OK;
-	enum fault fault = fault_raise(FAULT_NOT_FOUND, "No such %s", field);
-	fault_detail("field", str_of(field));
-	return fault;
-}
-
 struct str agent_event_data(struct arena *arena, struct str id, const char *status)
 {
 	return str_format(arena, "{\"agent_id\":\"%.*s\",\"status\":\"%s\"}", STRF(id), status);
 }
 
-static enum fault answer(struct req *req, struct str id, int status)
+static enum fault load_row(struct tx *tx, struct str id, struct rows *ret)
 {
-	struct rows row;
-	struct tx tx;
-	req_read(req, &tx);
-	TRY(agents_get(&tx, (struct agents_get){ .id = id }, &row));
-	if (!row.count)
-		return fault_raise(FAULT_NOT_FOUND, "No such agent");
-	if (str_is(pg_col(req->arena, &row, 0, "sync_status"), "failed")) {
-		enum fault fault = fault_raise(FAULT_PROVIDER_ERROR, "%.*s", STRF(pg_col(req->arena, &row, 0, "last_error")));
-		fault_detail("provider", STR("ultravox"));
-		fault_detail("agent_id", id);
-		return fault;
-	}
-	bool synced = str_is(pg_col(req->arena, &row, 0, "sync_status"), "synced");
-	reply_row(req, synced ? status : 202, &agent_shape, &row, 0);
-	return OK;
+	return agents_get(tx, (struct agents_get){ .id = id }, ret);
 }
 
-/* Commits with the push job and its event (NULL: none), then waits for the provider as long as the route may. */
-static enum fault commit_and_push(struct req *req, struct str id, const struct rows *row, const char *event, int status)
+static const struct effect pushing = { "agent.push", "agent", "agent", "ultravox", &agent_shape, load_row };
+#define REPAIR STR("{\"repair\":true}")
+
+static enum fault push(struct req *req, struct str id, const struct rows *row, const char *event, int status)
 {
-	struct job_order push = { .kind = "agent.push", .resource_type = "agent", .resource_id = id,
-		.payload = event ? STR_NULL : STR("{\"repair\":true}") };
-	struct str job = req->respond_async ? job_add(&req->tx, &push) : job_add_here(&req->tx, &push);
-	struct buf plain = req->meta;
-	reply_meta(req, "job_id", str_format(req->arena, "\"%.*s\"", STRF(job)));
-	reply_row(req, 202, &agent_shape, row, 0);
-	if (event)
-		event_emit(&req->tx, event, "agent", id, agent_event_data(req->arena, id, "creating"));
-	TRY(req_commit(req, !req->respond_async));
-	if (req->respond_async)
-		return OK;
-	if (job_run_here(job, &push, &req->scope, config.provider_wait_ms))
-		req->meta = plain;
-	TRY(answer(req, id, status));
-	req_finish(req);
-	return OK;
+	return effect_run(req, &pushing, id, row, STR_NULL, event, agent_event_data(req->arena, id, "creating"), status);
 }
 
 static enum fault create(struct req *req)
@@ -144,30 +104,21 @@ static enum fault create(struct req *req)
 	struct agent_new *in = req->in;
 	struct rows client, row;
 	TRY(req_need_client(req));
-	TRY(check_links(in));
 	struct str id = uuid_make(req->arena);
 	TRY(req_begin(req));
+	TRY(agent_links_check(req, in));
 	TRY(agents_mode(&req->tx, (struct agents_mode){ 0 }, &client));
 	TRY(voice_account_expect(&req->tx, pg_col(req->arena, &client, 0, "mode")));
 	agents_insert_later(&req->tx, (struct agents_insert){ .id = id, .name = in->name, .description = in->description,
-		.system_prompt = in->system_prompt, .model = in->model.p ? in->model : config.default_model,
+		.voice_id = in->voice_id, .system_prompt = in->system_prompt, .model = in->model.p ? in->model : config.default_model,
 		.settings = agent_settings_read(req, in->settings) }, NULL);
+	agent_links_write(req, id, in);
 	TRY(agents_get(&req->tx, (struct agents_get){ .id = id }, &row));
-	http_reply_header(req->http, "Location", str_format(req->arena, API "/agents/%.*s", STRF(id)));
-	return commit_and_push(req, id, &row, "agent.created", 201);
+	effect_location(req, "agents", id);
+	return push(req, id, &row, "agent.created", 201);
 }
 
-static enum fault get(struct req *req)
-{
-	struct rows row;
-	struct tx tx;
-	req_read(req, &tx);
-	TRY(agents_get(&tx, (struct agents_get){ .id = req->ids[0] }, &row));
-	if (!row.count)
-		return fault_raise(FAULT_NOT_FOUND, "No such agent");
-	reply_row(req, 200, &agent_shape, &row, 0);
-	return OK;
-}
+static enum fault get(struct req *req) { return effect_get(req, &pushing); }
 
 static enum fault list(struct req *req)
 {
@@ -188,15 +139,17 @@ static enum fault patch(struct req *req)
 	struct agent_new *in = req->in;
 	struct rows changed, row;
 	TRY(req_need_client(req));
-	TRY(check_links(in));
 	TRY(req_begin(req));
+	TRY(agent_links_check(req, in));
 	agents_patch_later(&req->tx, (struct agents_patch){ .id = req->ids[0], .name = in->name,
-		.set_description = req->set & 2, .description = in->description, .system_prompt = in->system_prompt,
-		.model = in->model, .settings = agent_settings_read(req, in->settings) }, &changed);
+		.set_description = req->set & 2, .description = in->description, .set_voice = req->set & 1 << 5,
+		.voice_id = in->voice_id, .system_prompt = in->system_prompt, .model = in->model,
+		.settings = agent_settings_read(req, in->settings) }, &changed);
+	agent_links_write(req, req->ids[0], in);
 	TRY(agents_get(&req->tx, (struct agents_get){ .id = req->ids[0] }, &row));
 	if (!changed.count)
 		return fault_raise(FAULT_NOT_FOUND, "No such agent");
-	return commit_and_push(req, req->ids[0], &row, "agent.updated", 200);
+	return push(req, req->ids[0], &row, "agent.updated", 200);
 }
 
 /* Pushes the row as it is; a copy that the provider has lost is made again. */
@@ -209,7 +162,7 @@ static enum fault sync(struct req *req)
 	TRY(agents_get(&req->tx, (struct agents_get){ .id = req->ids[0] }, &row));
 	if (!found.count)
 		return fault_raise(FAULT_NOT_FOUND, "No such agent");
-	return commit_and_push(req, req->ids[0], &row, NULL, 200);
+	return effect_run(req, &pushing, req->ids[0], &row, REPAIR, NULL, STR_NULL, 200);
 }
 
 static enum fault duplicate(struct req *req)
@@ -222,21 +175,26 @@ static enum fault duplicate(struct req *req)
 	TRY(agents_mode(&req->tx, (struct agents_mode){ 0 }, &client));
 	TRY(voice_account_expect(&req->tx, pg_col(req->arena, &client, 0, "mode")));
 	agents_copy_later(&req->tx, (struct agents_copy){ .id = id, .from = req->ids[0], .name = in->name }, &made);
+	agents_copy_tools_later(&req->tx, (struct agents_copy_tools){ .id = id, .from = req->ids[0] }, NULL);
+	agents_copy_kbs_later(&req->tx, (struct agents_copy_kbs){ .id = id, .from = req->ids[0] }, NULL);
 	TRY(agents_get(&req->tx, (struct agents_get){ .id = id }, &row));
 	if (!made.count)
 		return fault_raise(FAULT_NOT_FOUND, "No such agent");
-	http_reply_header(req->http, "Location", str_format(req->arena, API "/agents/%.*s", STRF(id)));
-	return commit_and_push(req, id, &row, "agent.created", 201);
+	effect_location(req, "agents", id);
+	return push(req, id, &row, "agent.created", 201);
 }
 
-/* The row is gone for everybody at once, the provider's copy by its job. *ret_gone false: there was none. */
-static enum fault delete_one(struct req *req, struct str id, bool *ret_gone)
+enum removal { REMOVED, MISSING, USED };
+
+/* The row is gone for everybody at once, the provider's copy by its job. */
+static enum fault delete_one(struct req *req, struct str id, enum removal *ret)
 {
-	struct rows gone;
-	TRY(agents_delete(&req->tx, (struct agents_delete){ .id = id }, &gone));
-	*ret_gone = gone.count > 0;
-	if (!*ret_gone)
+	struct rows found, gone;
+	TRY(agents_lock(&req->tx, (struct agents_lock){ .id = id }, &found));
+	*ret = !found.count ? MISSING : pg_bool(&found, 0, "used") ? USED : REMOVED;
+	if (*ret != REMOVED)
 		return OK;
+	TRY(agents_delete(&req->tx, (struct agents_delete){ .id = id }, &gone));
 	struct job_order push = { .kind = "agent.push", .resource_type = "agent", .resource_id = id };
 	job_add(&req->tx, &push);
 	return OK;
@@ -254,12 +212,13 @@ static enum fault delete_many(struct req *req)
 	TRY(req_begin(req));
 	json_array_foreach(ids, i, one) {
 		struct str id = str_lower(req->arena, str_of(json_string_value(one)));
-		bool gone;
-		TRY(delete_one(req, id, &gone));
+		enum removal removal;
+		TRY(delete_one(req, id, &removal));
+		bool gone = removal == REMOVED;
 		buf_format(gone ? &good : &bad, "%s\"%.*s\"", (gone ? deleted : failed) ? "," : "", STRF(id));
 		if (!gone)
-			buf_format(&errors, "%s{\"id\":\"%.*s\",\"code\":\"not_found\",\"message\":\"No such agent\"}", failed ? "," : "",
-				STRF(id));
+			buf_format(&errors, "%s{\"id\":\"%.*s\",\"code\":\"%s\",\"message\":\"%s\"}", failed ? "," : "", STRF(id),
+				removal == USED ? "conflict" : "not_found", removal == USED ? "A number uses this agent" : "No such agent");
 		gone ? deleted++ : failed++;
 	}
 	reply_json(req, 200, str_format(req->arena, "{\"deleted_count\":%lld,\"failed_count\":%lld,\"deleted_ids\":[%.*s],"
@@ -276,12 +235,14 @@ static enum fault delete_many(struct req *req)
 
 static enum fault delete(struct req *req)
 {
-	bool gone;
+	enum removal removal;
 	TRY(req_need_client(req));
 	TRY(req_begin(req));
-	TRY(delete_one(req, req->ids[0], &gone));
-	if (!gone)
+	TRY(delete_one(req, req->ids[0], &removal));
+	if (removal == MISSING)
 		return fault_raise(FAULT_NOT_FOUND, "No such agent");
+	if (removal == USED)
+		return fault_raise(FAULT_CONFLICT, "A telephone number uses this agent; unassign it first");
 	reply_json(req, 200, str_format(req->arena, "{\"id\":\"%.*s\",\"deleted\":true}", STRF(req->ids[0])));
 	event_emit(&req->tx, "agent.deleted", "agent", req->ids[0], agent_event_data(req->arena, req->ids[0], "deleted"));
 	return req_commit(req, false);
@@ -310,6 +271,6 @@ const struct route agents_routes[] = {
 };
 
 const struct job_kind agents_jobs[] = {
-	{ "agent.push", "q-artifacts-sync", agent_push, 8 },
+	{ "agent.push", "q-artifacts-sync", agent_push, 1000 },
 	{ 0 },
 };

@@ -1,8 +1,8 @@
 -- Agents.
 
 -- name: agents_insert
-insert into agents (id, agency_id, client_id, name, description, system_prompt, model, settings, status)
-values (:id::uuid, tl_agency(), tl_client(), :name::text, :description::text, :system_prompt::text, :model::text,
+insert into agents (id, agency_id, client_id, name, description, voice_id, system_prompt, model, settings, status)
+values (:id::uuid, tl_agency(), tl_client(), :name::text, :description::text, :voice_id::uuid, :system_prompt::text, :model::text,
 	jsonb_strip_nulls(coalesce(:settings::jsonb, '{}')), 'creating')
 
 -- name: agents_mode
@@ -20,6 +20,7 @@ where (:status::text is null or status = any (string_to_array(:status, ',')))
 -- name: agents_patch
 update agents set name = coalesce(:name::text, name),
 	description = case when :set_description::boolean then :description::text else description end,
+	voice_id = case when :set_voice::boolean then :voice_id::uuid else voice_id end,
 	system_prompt = coalesce(:system_prompt::text, system_prompt), model = coalesce(:model::text, model),
 	settings = case when :settings::jsonb is null then settings else jsonb_strip_nulls(settings || :settings) end,
 	revision = revision + 1, sync_status = 'pending', status = case status when 'failed' then 'creating' else status end,
@@ -34,18 +35,72 @@ where id = :id::uuid and deleted_at is null
 returning id
 
 -- name: agents_copy
-insert into agents (id, agency_id, client_id, name, description, voice_id, system_prompt, model, tools, knowledge_bases, settings, status)
+insert into agents (id, agency_id, client_id, name, description, voice_id, system_prompt, model, settings, status)
 select :id::uuid, tl_agency(), tl_client(), coalesce(:name::text, left(name, 93) || ' (copy)'), description, voice_id, system_prompt,
-	model, tools, knowledge_bases, settings, 'creating'
+	model, settings, 'creating'
 from agents where id = :from::uuid and deleted_at is null
 returning id
+
+-- name: agents_copy_tools
+insert into agent_tools (agency_id, client_id, agent_id, tool_id, position, enabled, parameters)
+select agency_id, client_id, :id::uuid, tool_id, position, enabled, parameters from agent_tools where agent_id = :from::uuid
+
+-- name: agents_copy_kbs
+insert into agent_knowledge_bases (agency_id, client_id, agent_id, knowledge_base_id, position)
+select agency_id, client_id, :id::uuid, knowledge_base_id, position from agent_knowledge_bases where agent_id = :from::uuid
+
+-- What an agent may be linked to: there, and at the provider. Locked, so that nobody deletes it before the link commits.
+-- name: agents_voice_there
+select ultravox_voice_id is not null and status = 'active' as usable from voices where id = :id::uuid and deleted_at is null for share
+
+-- name: agents_tools_there
+select id, ultravox_tool_id is not null as usable from tools where id = any (string_to_array(:ids::text, ',')::uuid[])
+	and deleted_at is null order by id for share
+
+-- name: agents_kbs_there
+select id, ultravox_corpus_id is not null as usable from knowledge_bases where id = any (string_to_array(:ids::text, ',')::uuid[])
+	and deleted_at is null order by id for share
+
+-- name: agents_no_tools
+delete from agent_tools where agent_id = :id::uuid
+
+-- name: agents_no_kbs
+delete from agent_knowledge_bases where agent_id = :id::uuid
+
+-- Nothing when the agent is not there.
+-- name: agents_link_tools
+insert into agent_tools (agency_id, client_id, agent_id, tool_id, position, enabled, parameters)
+select a.agency_id, a.client_id, a.id, (t ->> 'tool_id')::uuid, n, coalesce((t ->> 'enabled')::boolean, true), coalesce(t -> 'parameters', '{}')
+from agents a cross join jsonb_array_elements(:tools::jsonb) with ordinality x (t, n) where a.id = :id::uuid and a.deleted_at is null
+
+-- name: agents_link_kbs
+insert into agent_knowledge_bases (agency_id, client_id, agent_id, knowledge_base_id, position)
+select a.agency_id, a.client_id, a.id, k::uuid, n
+from agents a cross join jsonb_array_elements_text(:ids::jsonb) with ordinality x (k, n) where a.id = :id::uuid and a.deleted_at is null
+
+-- name: agents_lock
+select exists (select from phone_numbers n where (n.agent_id = a.id or n.outbound_agent_id = a.id) and n.status in ('pending', 'active')) as used
+from agents a where a.id = :id::uuid and a.deleted_at is null for update
 
 -- name: agents_delete
 update agents set deleted_at = tl_now(), updated_at = tl_now() where id = :id::uuid and deleted_at is null returning id
 
 -- name: agents_push_load
-select (select mode from clients) as mode, name, system_prompt, model, settings, status, revision, pushed_revision, ultravox_agent_id, credential_id, deleted_at
+select (select mode from clients) as mode, name, system_prompt, model, settings, revision, ultravox_agent_id as provider_id,
+	credential_id, deleted_at
 from agents where id = :id::uuid
+
+-- name: agents_push_links
+select 'voice' as kind, v.id, v.name, v.ultravox_voice_id as provider_id, v.credential_id, null::jsonb as parameters,
+	null::jsonb as authentication, null::bytea as sealed, 0 as position
+from agents a join voices v on v.client_id = a.client_id and v.id = a.voice_id where a.id = :id::uuid
+union all
+select 'tool', t.id, t.name, t.ultravox_tool_id, t.credential_id, l.parameters, t.authentication, t.auth_ciphertext, l.position
+from agent_tools l join tools t on t.client_id = l.client_id and t.id = l.tool_id where l.agent_id = :id::uuid and l.enabled
+union all
+select 'knowledge base', k.id, k.name, k.ultravox_corpus_id, k.credential_id, null, null, null, 1000 + l.position
+from agent_knowledge_bases l join knowledge_bases k on k.client_id = l.client_id and k.id = l.knowledge_base_id where l.agent_id = :id::uuid
+order by 9
 
 -- name: agents_pushed
 update agents set status = 'active', ultravox_agent_id = :provider_id::text, credential_id = :credential_id::uuid,

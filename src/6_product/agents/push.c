@@ -1,123 +1,127 @@
-/* Making the provider's copy of an agent follow its row. What must never happen here: two copies of one agent. */
+/* The provider's copy of an agent: its call template, with the voice, tools and knowledge bases it is linked to. */
 #include "agents.h"
 #include "agents.sql.h"
 #include "settings.h"
+#include "../tools/tools.h"
 #include "../../3_core/events.h"
-#include "../../4_out/voice_provider.h"
+#include "../../4_out/copy.h"
 
-#define NAME_AT_PROVIDER 64
-
-/* The provider's name begins with our id, so that a lost answer can be looked up. */
-static struct str push_body(struct job *job, const struct rows *row, const json_t *settings)
+/* Everything an agent speaks with must live in its own voice account. */
+static enum fault lives_here(struct copy *c, const struct rows *links, int i)
 {
-	struct buf b = BUF_IN(job->arena, 262144);
-	struct str name = pg_col(job->arena, row, 0, "name");
-	size_t room = NAME_AT_PROVIDER - 37, n = 0, chars = 0;
-	while (n < name.n && (chars < room || ((unsigned char)name.p[n] & 0xC0) == 0x80))
-		chars += ((unsigned char)name.p[n++] & 0xC0) != 0x80;
+	struct arena *a = c->job->arena;
+	struct str kind = pg_col(a, links, i, "kind"), name = pg_col(a, links, i, "name");
+	if (pg_null(links, i, "provider_id"))
+		return fault_raise(FAULT_PROVIDER_ERROR, "The %.*s '%.*s' is not active at the provider", STRF(kind), STRF(name));
+	if (!str_eq(pg_col(a, links, i, "credential_id"), c->account.credential_id))
+		return fault_raise(FAULT_PROVIDER_ERROR, "The %.*s '%.*s' lives in another voice account; make it again in this one", STRF(kind),
+			STRF(name));
+	return OK;
+}
+
+/* SelectedTool of a tool of ours: its secret travels here, because the provider's tool has none. */
+static enum fault put_tool(struct copy *c, struct buf *b, const struct rows *links, int i)
+{
+	struct arena *a = c->job->arena;
+	struct str token;
+	buf_text(b, "{\"toolId\":");
+	buf_json(b, pg_col(a, links, i, "provider_id"));
+	TRY(tool_token(a, pg_col(a, links, i, "id"), pg_col(a, links, i, "authentication"), pg_col(a, links, i, "sealed"), &token));
+	if (token.p) {
+		buf_text(b, ",\"authTokens\":{\"" TOOL_AUTH_NAME "\":");
+		buf_json(b, token);
+		buf_char(b, '}');
+	}
+	struct str parameters = pg_col(a, links, i, "parameters");
+	if (parameters.n > 2)
+		buf_format(b, ",\"parameterOverrides\":%.*s", STRF(parameters));
+	buf_char(b, '}');
+	return OK;
+}
+
+/* The provider's own tool that searches a corpus; names are unique in a call. */
+static void put_corpus(struct copy *c, struct buf *b, const struct rows *links, int i, int n, const json_t *settings)
+{
+	json_t *window = json_object_get(settings, "knowledge_base_context_window");
+	buf_text(b, "{\"toolName\":\"queryCorpus\",");
+	if (n)
+		buf_format(b, "\"nameOverride\":\"queryCorpus%d\",", n + 1);
+	buf_text(b, "\"parameterOverrides\":{\"corpus_id\":");
+	buf_json(b, pg_col(c->job->arena, links, i, "provider_id"));
+	if (json_is_integer(window) && json_integer_value(window) >= 1 && json_integer_value(window) <= 20)
+		buf_format(b, ",\"max_results\":%lld", (long long)json_integer_value(window));
+	buf_text(b, "}}");
+}
+
+static enum fault put_links(struct copy *c, struct buf *b, const json_t *settings)
+{
+	struct rows links;
+	struct tx tx;
+	int tools = 0, corpora = 0;
+	bool search = !json_is_false(json_object_get(settings, "knowledge_base_search_enabled"));
+	struct buf selected = BUF_IN(c->job->arena, 1 << 20);
+	tenant_read(&tx, c->job->arena, &c->job->scope);
+	TRY(agents_push_links(&tx, (struct agents_push_links){ .id = c->job->resource_id }, &links));
+	for (int i = 0; i < links.count; i++) {
+		struct str kind = pg_col(c->job->arena, &links, i, "kind");
+		TRY(lives_here(c, &links, i));
+		if (str_is(kind, "voice")) {
+			buf_text(b, ",\"voice\":");
+			buf_json(b, pg_col(c->job->arena, &links, i, "provider_id"));
+			continue;
+		}
+		if (str_is(kind, "knowledge base") && !search)
+			continue;
+		buf_text(&selected, tools + corpora ? "," : "");
+		if (str_is(kind, "tool")) {
+			TRY(put_tool(c, &selected, &links, i));
+			tools++;
+		} else {
+			put_corpus(c, &selected, &links, i, corpora++, settings);
+		}
+	}
+	buf_format(b, ",\"selectedTools\":[%.*s]", STRF(buf_view(&selected)));
+	return OK;
+}
+
+static enum fault body(struct copy *c, bool fresh, struct str *ret)
+{
+	struct arena *a = c->job->arena;
+	struct buf b = BUF_IN(a, 2 << 20);
+	json_t *settings;
+	(void)fresh;
+	TRY(json_read(a, pg_col(a, &c->row, 0, "settings"), &settings));
 	buf_text(&b, "{\"name\":");
-	buf_json(&b, str_format(job->arena, "%.*s %.*s", STRF(job->resource_id), (int)n, name.p));
+	buf_json(&b, copy_name(c, pg_col(a, &c->row, 0, "name")));
 	buf_text(&b, ",\"callTemplate\":{\"systemPrompt\":");
-	buf_json(&b, pg_col(job->arena, row, 0, "system_prompt"));
+	buf_json(&b, pg_col(a, &c->row, 0, "system_prompt"));
 	buf_text(&b, ",\"model\":");
-	buf_json(&b, pg_col(job->arena, row, 0, "model"));
+	buf_json(&b, pg_col(a, &c->row, 0, "model"));
 	agent_settings_template(&b, settings);
+	TRY(put_links(c, &b, settings));
 	buf_text(&b, "}}");
-	return buf_view(&b);
+	*ret = buf_view(&b);
+	return OK;
 }
 
-static enum fault pushed(struct job *job, const struct voice_account *account, struct str provider_id, int64_t revision)
+static enum fault load(struct tx *tx, struct str id, struct rows *ret)
 {
-	struct tx tx;
-	TRY(tenant_begin(&tx, job->arena, &job->scope));
-	agents_pushed_later(&tx, (struct agents_pushed){ .id = job->resource_id, .provider_id = provider_id,
-		.credential_id = account->credential_id, .revision = revision }, NULL);
-	job_done(job, &tx);
-	return tx_commit(&tx);
+	return agents_push_load(tx, (struct agents_push_load){ .id = id }, ret);
 }
 
-static enum fault push_failed(struct job *job, struct str error)
+static void pushed(struct copy *c, struct tx *tx)
 {
-	struct tx tx;
-	TRY(tenant_begin(&tx, job->arena, &job->scope));
-	agents_push_failed_later(&tx, (struct agents_push_failed){ .id = job->resource_id, .error = error }, NULL);
-	job_fail(job, &tx, error.p);
-	event_emit(&tx, "agent.failed", "agent", job->resource_id, agent_event_data(job->arena, job->resource_id, "failed"));
-	return tx_commit(&tx);
+	agents_pushed_later(tx, (struct agents_pushed){ .id = c->job->resource_id, .provider_id = c->provider_id,
+		.credential_id = c->account.credential_id, .revision = c->revision }, NULL);
 }
 
-/* Notes before the POST that it was made, and in whose account, so that a lost answer is looked for in the right place. */
-static enum fault note_posted(struct job *job, const struct voice_account *account)
+static void failed(struct copy *c, struct tx *tx, struct str why)
 {
-	struct tx tx;
-	struct buf b = BUF_IN(job->arena, 256);
-	buf_format(&b, "{\"posted\":true,\"repair\":%s,\"credential_id\":", json_is_true(json_object_get(job->payload, "repair"))
-		? "true" : "false");
-	buf_json(&b, account->credential_id);
-	buf_char(&b, '}');
-	TRY(tenant_begin(&tx, job->arena, &job->scope));
-	job_note(job, &tx, buf_view(&b));
-	return tx_commit(&tx);
+	agents_push_failed_later(tx, (struct agents_push_failed){ .id = c->job->resource_id, .error = why }, NULL);
+	event_emit(tx, "agent.failed", "agent", c->job->resource_id, agent_event_data(c->job->arena, c->job->resource_id, "failed"));
 }
 
-/* Creates once: after any doubt the provider's list is asked first. */
-static enum fault push_new(struct job *job, struct str mode, struct str body, int64_t revision)
-{
-	struct voice_account account;
-	bool posted = json_object_get(job->payload, "posted");
-	TRY(posted ? voice_account_open(job->arena, &job->scope, mode, json_text(job->payload, "credential_id"), &account)
-		: voice_account_choose(job->arena, &job->scope, mode, &account));
-	if (posted) {
-		json_t *found;
-		TRY(voice_find_agent(job->arena, &account, job->resource_id, &found));
-		if (found)
-			return pushed(job, &account, json_text(found, "agentId"), revision);
-	}
-	TRY(note_posted(job, &account));
-	struct voice_answer v = voice_create(job->arena, &account, "/api/agents", body, "agentId");
-	struct str why = str_format(job->arena, "Ultravox answered %d: %.*s", v.http_status, STRF(v.problem));
-	if (v.verdict == VOICE_ACCEPTED)
-		return pushed(job, &account, v.id, revision);
-	if (v.verdict == VOICE_REFUSED || job->attempts >= 5)
-		return push_failed(job, why);
-	return fault_raise(FAULT_IO, "%.*s", STRF(why));	/* put back; the look-up comes first then */
-}
+static const struct copy_kind agent_copy = { .path = "/api/agents", .id_field = "agentId", .change = "PATCH", .name_most = 64,
+	.search = "/api/agents?search=", .load = load, .body = body, .pushed = pushed, .failed = failed };
 
-enum fault agent_push(struct job *job)
-{
-	struct voice_account account;
-	struct rows row;
-	struct tx tx;
-	json_t *settings, *ignored;
-	tenant_read(&tx, job->arena, &job->scope);
-	TRY(agents_push_load(&tx, (struct agents_push_load){ .id = job->resource_id }, &row));
-	if (!row.count)
-		return OK;
-	TRY(json_read(job->arena, pg_col(job->arena, &row, 0, "settings"), &settings));
-	struct str provider_id = pg_col(job->arena, &row, 0, "ultravox_agent_id"), mode = pg_col(job->arena, &row, 0, "mode");
-	struct str path = str_format(job->arena, "/api/agents/%.*s", STRF(provider_id));
-	bool deleted = !pg_null(&row, 0, "deleted_at");
-	if (deleted && !provider_id.n)
-		return OK;
-	int64_t revision = pg_int(&row, 0, "revision");
-	struct str body = push_body(job, &row, settings);
-	bool repair = json_is_true(json_object_get(job->payload, "repair")), posted = json_object_get(job->payload, "posted");
-	if (!provider_id.n || (repair && posted))
-		return push_new(job, mode, body, revision);
-	enum fault fault = voice_account_open(job->arena, &job->scope, mode, pg_col(job->arena, &row, 0, "credential_id"), &account);
-	if (fault == FAULT_NOT_FOUND)
-		return deleted ? OK : push_failed(job, STR("The credential of the agent's account is gone"));
-	TRY(fault);
-	if (deleted) {
-		fault = voice_call(job->arena, &account, "DELETE", path.p, STR_NULL, &ignored);
-		return fault == FAULT_NOT_FOUND ? OK : fault;
-	}
-	fault = voice_call(job->arena, &account, "PATCH", path.p, body, &ignored);
-	if (fault == OK)
-		return pushed(job, &account, provider_id, revision);
-	if (fault == FAULT_NOT_FOUND && repair)		/* asked for by a person: a lost copy is made again */
-		return push_new(job, mode, body, revision);
-	if (fault == FAULT_NOT_FOUND || fault == FAULT_PROVIDER_ERROR || job->attempts >= 5)
-		return push_failed(job, str_copy(job->arena, str_of(fault_note->message)));
-	return fault;
-}
+enum fault agent_push(struct job *job) { return copy_push(job, &agent_copy); }

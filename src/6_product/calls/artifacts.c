@@ -140,7 +140,8 @@ enum fault call_recording(struct job *job)
 	TRY(load(job, &a));
 	if (!a.pending)
 		return OK;
-	enum fault fault = voice_recording(job->arena, &a.account, a.provider_id, &audio, &type);
+	enum fault fault = voice_bytes(job->arena, &a.account,
+		str_format(job->arena, "/api/calls/%.*s/recording", STRF(a.provider_id)), &audio, &type);
 	if (fault == FAULT_NOT_FOUND)
 		return later(job, &a);
 	TRY(fault);

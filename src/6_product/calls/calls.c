@@ -222,7 +222,7 @@ static enum fault create(struct req *req)
 	if (req->respond_async)
 		return OK;
 
-	job_run_here(job, &dial, &req->scope, config.provider_wait_ms);
+	job_run_here(job, &dial, &req->scope, config.provider_wait_ms, NULL, NULL);
 	TRY(answer(req, id, plain));
 	req_finish(req);
 	return OK;

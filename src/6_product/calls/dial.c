@@ -17,7 +17,6 @@
 
 #define QUEUE_LIFE_US (600 * US_PER_S)
 #define SLOT_WAIT_US (2 * US_PER_S)
-#define REPEATS 5
 #define REPEATS_AFTER_500 2
 
 struct dialing {
@@ -132,14 +131,6 @@ static enum fault ambiguous(struct dialing *d)
 	return tx_commit(&tx);
 }
 
-static int64_t pause_us(int64_t tries, int retry_after_s)
-{
-	int64_t us = 500000;
-	for (int64_t i = 1; i < tries && us < 10 * US_PER_S; i++)
-		us *= 2;
-	return retry_after_s >= 0 && retry_after_s * US_PER_S > us ? retry_after_s * US_PER_S : us;
-}
-
 static enum fault post(struct dialing *d)
 {
 	struct arena *a = d->job->arena;
@@ -152,9 +143,9 @@ static enum fault post(struct dialing *d)
 	case VOICE_REFUSED:
 		return failed(d, "provider_error", why, "failed");
 	case VOICE_NOT_ACCEPTED:
-		if (++d->refusals >= REPEATS)
+		if (++d->refusals >= PROVIDER_TRIES)
 			return failed(d, "provider_error", why, "failed");
-		return park(d, "repeat", pause_us(d->refusals, v.retry_after_s));
+		return park(d, "repeat", provider_pause_us(d->refusals, v.retry_after_s));
 	case VOICE_FAILED:
 		d->looks = 0;
 		return park(d, "look", 2 * US_PER_S);
@@ -185,7 +176,7 @@ static enum fault intend(struct dialing *d, bool *ret_go)
 }
 
 /* No slot: wait, and say so once; after ten minutes the call is cancelled. */
-static enum fault wait_for_slot(struct dialing *d)
+static enum fault wait_for_slot(struct dialing *d, int64_t wait_us)
 {
 	struct str id = d->job->resource_id;
 	struct tx tx;
@@ -197,7 +188,7 @@ static enum fault wait_for_slot(struct dialing *d)
 	if (clock_now_us() < born_us + QUEUE_LIFE_US) {
 		if (!d->job->payload || !json_object_get(d->job->payload, "told"))
 			call_tell(&tx, id, "call.queued");
-		job_park(d->job, &tx, clock_now_us() + SLOT_WAIT_US, STR("{\"told\":true}"));
+		job_park(d->job, &tx, clock_now_us() + wait_us, STR("{\"told\":true}"));
 		return tx_commit(&tx);
 	}
 	TRY(call_move(&tx, id, "cancelled", "expired", "job", STR("no slot was free for ten minutes"), &moved));
@@ -250,10 +241,15 @@ enum fault call_dial(struct job *job)
 		if (!go)
 			return OK;
 	}
+	if (!d.step.n) {	/* the account's documented rate, before a slot is taken */
+		int64_t wait_us = voice_call_wait_us(&d.account);
+		if (wait_us)
+			return wait_for_slot(&d, wait_us);
+	}
 	kill_point("call.before_intent");
 	TRY(intend(&d, &go));
 	if (!go)
-		return wait_for_slot(&d);
+		return wait_for_slot(&d, SLOT_WAIT_US);
 	kill_point("call.intent_committed");
 	return post(&d);
 }

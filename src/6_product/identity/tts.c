@@ -104,7 +104,7 @@ static enum fault set(struct req *req)
 	TRY(req_commit(req, !req->respond_async));
 	if (req->respond_async)
 		return OK;
-	if (job_run_here(job, &order, &req->scope, config.provider_wait_ms))
+	if (job_run_here(job, &order, &req->scope, config.provider_wait_ms, NULL, NULL))
 		req->meta = plain;
 	TRY(answer(req, id));
 	req_finish(req);

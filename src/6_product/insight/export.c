@@ -12,7 +12,8 @@
 #define PAGE 200
 #define FIRST "00000000-0000-0000-0000-000000000000"
 
-static const char *const tables[] = { "client", "users", "agents", "api_keys", "webhooks", "calls", "events", "credit_transactions",
+static const char *const tables[] = { "client", "users", "agents", "voices", "tools", "knowledge_bases", "phone_numbers",
+	"api_keys", "webhooks", "calls", "events", "credit_transactions",
 	"audit" };
 
 static enum fault write_table(struct job *job, int fd, const char *table, struct str type, struct str value)

@@ -1,0 +1,79 @@
+/* Requests that wait for their job. */
+#include "effect.h"
+#include "config.h"
+#include "events.h"
+
+static enum fault missing(const struct effect *e) { return fault_raise(FAULT_NOT_FOUND, "No such %s", e->title); }
+
+static enum fault answer(struct req *req, const struct effect *e, struct str id, int status)
+{
+	struct rows row;
+	struct tx tx;
+	req_read(req, &tx);
+	TRY(e->get(&tx, id, &row));
+	if (!row.count)
+		return missing(e);
+	struct str state = pg_col(req->arena, &row, 0, "sync_status");
+	if (str_is(state, "failed")) {
+		enum fault fault = fault_raise(FAULT_PROVIDER_ERROR, "%.*s", STRF(pg_col(req->arena, &row, 0, "last_error")));
+		fault_detail("provider", str_of(e->provider));
+		fault_detail(str_format(req->arena, "%s_id", e->resource).p, id);
+		return fault;
+	}
+	reply_row(req, str_is(state, "synced") ? status : 202, e->shape, &row, 0);
+	return OK;
+}
+
+enum fault effect_run(struct req *req, const struct effect *e, struct str id, const struct rows *row, struct str payload,
+	const char *event, struct str event_data, int status)
+{
+	struct job_order order = { .kind = e->kind, .resource_type = e->resource, .resource_id = id, .payload = payload };
+	struct str job = req->respond_async ? job_add(&req->tx, &order) : job_add_here(&req->tx, &order);
+	struct buf plain = req->meta;
+	reply_meta(req, "job_id", str_format(req->arena, "\"%.*s\"", STRF(job)));
+	reply_row(req, 202, e->shape, row, 0);
+	if (event)
+		event_emit(&req->tx, event, e->resource, id, event_data);
+	TRY(req_commit(req, !req->respond_async));
+	if (req->respond_async)
+		return OK;
+	if (job_run_here(job, &order, &req->scope, config.provider_wait_ms, NULL, NULL))
+		req->meta = plain;
+	TRY(answer(req, e, id, status));
+	req_finish(req);
+	return OK;
+}
+
+enum fault effect_get(struct req *req, const struct effect *e)
+{
+	struct rows row;
+	struct tx tx;
+	req_read(req, &tx);
+	TRY(e->get(&tx, req->ids[0], &row));
+	if (!row.count)
+		return missing(e);
+	reply_row(req, 200, e->shape, &row, 0);
+	return OK;
+}
+
+void effect_location(struct req *req, const char *path, struct str id)
+{
+	http_reply_header(req->http, "Location", str_format(req->arena, API "/%s/%.*s", path, STRF(id)));
+}
+
+enum fault effect_ask(struct req *req, const char *kind, const char *resource, struct str id, struct str payload, struct str *ret_answer)
+{
+	struct job_order order = { .kind = kind, .resource_type = resource, .resource_id = id, .payload = payload };
+	struct str job = job_add_here(&req->tx, &order);
+	*ret_answer = STR_NULL;
+	reply_json(req, 202, STR("{\"status\":\"asked\"}"));	/* all that a key can tell if we die on the way */
+	TRY(req_commit(req, true));
+	job_run_here(job, &order, &req->scope, config.provider_wait_ms, req->arena, ret_answer);
+	if (ret_answer->p)
+		return OK;
+	enum fault fault = fault_raise(FAULT_UNAVAILABLE, "No answer from outside in time; ask again");
+	fault_detail("reason", STR("slow"));
+	fault_detail_int("retry_after", 5);
+	fault_note->retry_after_s = 5;
+	return fault;
+}
