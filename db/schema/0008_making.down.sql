@@ -57,3 +57,8 @@ begin
 	end if;
 	return n > 0;
 end $$;
+
+create or replace function uploads_expire(p_ids uuid[]) returns void language plpgsql security definer as $$
+begin
+	update uploads u set status = 'expired', updated_at = tl_now() where u.id = any (p_ids) and u.status = 'pending_upload';
+end $$;

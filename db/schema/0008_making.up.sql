@@ -332,6 +332,13 @@ begin
 	return n;
 end $$;
 
+-- A document whose file never came goes with its upload.
+create or replace function uploads_expire(p_ids uuid[]) returns void language plpgsql security definer as $$
+begin
+	delete from kb_documents d where d.upload_id = any (p_ids) and d.status = 'pending_upload';
+	update uploads u set status = 'expired', updated_at = tl_now() where u.id = any (p_ids) and u.status = 'pending_upload';
+end $$;
+
 -- Whose order is this? For the carrier's event about it.
 create function number_owner(p_number uuid) returns table (client_id uuid, agency_id uuid) language sql stable security definer as $$
 	select n.client_id, n.agency_id from phone_numbers n where n.id = p_number

@@ -169,6 +169,8 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *user)
 		t->fetch->content_type = str_copy(t->arena, value);
 	else if (str_is(key, "location"))
 		t->fetch->location = str_copy(t->arena, value);
+	else if (str_is(key, "content-length"))
+		t->fetch->answer_bytes = str_int(value, &t->fetch->answer_bytes) ? t->fetch->answer_bytes : -1;
 	else if (str_is(key, "retry-after"))
 		t->fetch->retry_after_s = fetch_retry_after(value, clock_now_us() / US_PER_S);
 	return size * n;
@@ -276,6 +278,7 @@ enum fault fetch_run(struct arena *arena, struct fetch *f)
 	fetch_start();
 	f->status = 0;
 	f->retry_after_s = -1;
+	f->answer_bytes = -1;
 	f->sent = false;
 	TRY(pin(arena, f, &target));
 	int64_t left_ms = f->timeout_ms - (clock_real_us() - started_us) / US_PER_MS;

@@ -26,6 +26,7 @@ struct fetch {
 	struct str answer;		/* in the arena */
 	struct str content_type;
 	struct str location;
+	int64_t answer_bytes;		/* what Content-Length says, also of a HEAD; -1 = not said */
 	int retry_after_s;		/* -1 = not said; a date is turned into seconds */
 	bool sent;			/* the request may have reached the other side */
 };

@@ -46,7 +46,7 @@ const struct route *const *dispatch_routes(void) { return route_lists; }
 void dispatch_drain(void) { draining = true; }
 bool dispatch_draining(void) { return draining; }
 
-/* {id} takes one UUID segment; {rest} takes all that is left. */
+/* {id} and {..._id} take one UUID segment; {rest} takes all that is left. */
 static bool path_matches(const char *pattern, struct str path, struct str ids[2], bool *ret_bad_id)
 {
 	struct str p = str_of(pattern);
@@ -62,7 +62,7 @@ static bool path_matches(const char *pattern, struct str path, struct str ids[2]
 		if (want.n && want.p[0] == '{') {
 			if (!got.n || n == 2)
 				return false;
-			*ret_bad_id |= str_is(want, "{id}") && !uuid_valid(got);
+			*ret_bad_id |= str_ends(want, "id}") && !uuid_valid(got);
 			ids[n++] = got;
 		} else if (!str_eq(want, got)) {
 			return false;

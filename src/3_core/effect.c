@@ -64,6 +64,7 @@ void effect_location(struct req *req, const char *path, struct str id)
 enum fault effect_ask(struct req *req, const char *kind, const char *resource, struct str id, struct str payload, struct str *ret_answer)
 {
 	struct job_order order = { .kind = kind, .resource_type = resource, .resource_id = id, .payload = payload };
+	TRY(req_judged(req));
 	struct str job = job_add_here(&req->tx, &order);
 	*ret_answer = STR_NULL;
 	reply_json(req, 202, STR("{\"status\":\"asked\"}"));	/* all that a key can tell if we die on the way */

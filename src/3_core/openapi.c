@@ -29,7 +29,7 @@ static void parameters(struct buf *b, const struct route *r)
 		struct str part = str_cut(&rest, '/');
 		if (!part.n || part.p[0] != '{')
 			continue;
-		bool id = str_is(part, "{id}");
+		bool id = str_ends(part, "id}");
 		buf_format(b, "%s{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,\"schema\":{\"type\":\"string\"%s}}", comma,
 			(int)part.n - 2, part.p + 1, id ? ",\"format\":\"uuid\"" : "");
 		comma = ",";

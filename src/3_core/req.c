@@ -67,6 +67,12 @@ enum fault req_begin(struct req *req)
 	return OK;
 }
 
+enum fault req_judged(struct req *req)
+{
+	struct rows one;
+	return req->idem_key.p ? ready_check(&req->tx, (struct ready_check){ 0 }, &one) : OK;
+}
+
 enum fault req_commit(struct req *req, bool provisional)
 {
 	if (req->idem_key.p) {

@@ -50,6 +50,8 @@ const char *role_name(enum role role);
 
 /* The write transaction with the idempotency key judged on its first round trip. */
 enum fault req_begin(struct req *req) MUST_CHECK;
+/* For a transaction that has nothing to ask before its commit: waits for the key's judgement alone. */
+enum fault req_judged(struct req *req) MUST_CHECK;
 /* Commits the effect with the answer that stands in req->out as the key's record: final when the
  * request does not wait for a job, else provisional (a 202) for `lease_ms`. */
 enum fault req_commit(struct req *req, bool provisional) MUST_CHECK;

@@ -115,6 +115,14 @@ enum fault objects_get(struct arena *arena, struct str key, size_t most, struct 
 	return judge(&f);
 }
 
+enum fault objects_head(struct arena *arena, struct str key, int64_t *ret_bytes)
+{
+	struct fetch f;
+	TRY(send(arena, "HEAD", key, STR_NULL, STR_NULL, 65536, &f));
+	*ret_bytes = f.answer_bytes;
+	return judge(&f);
+}
+
 enum fault objects_delete(struct arena *arena, struct str key)
 {
 	struct fetch f;

@@ -9,6 +9,8 @@
 enum fault objects_put_file(struct arena *arena, struct str key, struct str type, const char *path) MUST_CHECK;
 enum fault objects_put(struct arena *arena, struct str key, struct str type, struct str bytes) MUST_CHECK;
 enum fault objects_get(struct arena *arena, struct str key, size_t most, struct str *ret_bytes) MUST_CHECK;
+/* NOT_FOUND when absent. */
+enum fault objects_head(struct arena *arena, struct str key, int64_t *ret_bytes) MUST_CHECK;
 enum fault objects_delete(struct arena *arena, struct str key) MUST_CHECK;	/* absent is OK */
 /* A URL that GETs `key` for `ttl_s` seconds of business time. */
 /* A PUT of exactly `bytes` bytes: the length is signed, so neither more nor less is taken. */
