@@ -299,10 +299,8 @@ static void order_jobs(bool registration)
 	struct arena *arena = arena_make();
 	char error[200];
 	struct pg_once *once = pg_once_open(cluster_conninfo(arena, "tl_system").p, error, sizeof error);
-	enum fault fault = once ? pg_once_script(once, "select job_add(gen_random_uuid(), 'q-artifacts-sync', 'operations.tidy', '{}', "
-		"null, null, null, 0, 'operations.tidy'); select job_add(gen_random_uuid(), 'q-artifacts-sync', 'retention.nightly', '{}', "
-		"null, null, null, 0, 'retention.nightly'); select job_add(gen_random_uuid(), 'q-artifacts-sync', 'uploads.clean', '{}', "
-		"null, null, null, 0, 'uploads.clean')") : FAULT_UNAVAILABLE;
+	enum fault fault = once ? pg_once_script(once, "select job_add(gen_random_uuid(), 'q-artifacts-sync', k, '{}', null, null, null, 0, k) "
+		"from unnest(array['operations.tidy', 'retention.nightly', 'uploads.clean', 'voice.watch']) k") : FAULT_UNAVAILABLE;
 	if (fault == OK && registration)
 		fault = pg_once_script(once, "update jobs set run_at = least(run_at, tl_now()) where dedupe_key = 'provider.register' and "
 			"status = 'queued'; select job_add(gen_random_uuid(), 'q-artifacts-sync', 'provider.register', '{}', null, null, null, "

@@ -10,6 +10,7 @@
 #include "6_product/operations/operations.h"
 #include "6_product/tools/tools.h"
 #include "6_product/uploads/uploads.h"
+#include "6_product/voices/voices.h"
 #include "6_product/webhooks/webhooks.h"
 #include "agents.sql.h"
 #include "artifacts.sql.h"
@@ -31,20 +32,23 @@
 #include "tts.sql.h"
 #include "uploads.sql.h"
 #include "users.sql.h"
+#include "voices.sql.h"
 #include "webhooks.sql.h"
 
 /* The busiest first: the router reads them in this order. */
-const struct route *const product_routes[] = { calls_routes, agents_routes, tools_routes, knowledge_routes, documents_routes,
+const struct route *const product_routes[] = { calls_routes, agents_routes, tools_routes, voices_routes, knowledge_routes, documents_routes,
 	identity_routes, clients_routes, users_routes,
 	keys_routes, tts_routes, uploads_routes, webhooks_routes, inbound_routes, billing_routes, insight_routes, audit_routes,
 	privacy_routes, operations_routes, store_routes, NULL };
 
-const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, tools_jobs, knowledge_jobs, identity_jobs, uploads_jobs,
+const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, tools_jobs, voices_jobs, knowledge_jobs, identity_jobs,
+	uploads_jobs,
 	webhooks_jobs,
 	inbound_jobs,
 	insight_jobs, operations_jobs, NULL };
 
 const struct sql *const *const product_sql[] = { core_sql, identity_sql, clients_sql, users_sql, keys_sql, tts_sql, uploads_sql,
-	knowledge_sql, tools_sql, agents_sql, calls_sql, dial_sql, progress_sql, artifacts_sql, webhooks_sql, inbound_sql, billing_sql,
+	voices_sql, knowledge_sql, tools_sql, agents_sql, calls_sql, dial_sql, progress_sql, artifacts_sql, webhooks_sql, inbound_sql,
+	billing_sql,
 	insight_sql, audit_sql,
 	privacy_sql, operations_sql, NULL };

@@ -22,6 +22,7 @@ create table voices (
 	completed_at timestamptz,
 	ultravox_voice_id text,
 	credential_id uuid,
+	preview jsonb,			-- what was made last: object, type, until
 	last_error text,
 	created_at timestamptz not null default tl_now(),
 	updated_at timestamptz not null default tl_now(),

@@ -1,4 +1,5 @@
 /* Floor 1: published vectors, and what must be refused. */
+#include "audio.h"
 #include "b64.h"
 #include "cidr.h"
 #include "jwt.h"
@@ -269,6 +270,35 @@ static void ids_are_ordered_by_time(void **state)
 	assert_false(uuid_valid(STR("01a203e3xf079-7aca-8f40-12e4a8c2a87b")));
 }
 
+/* A second of 8 kHz 16 bit mono silence. */
+static struct str second_of_wav(void)
+{
+	struct buf b = BUF_IN(arena, 20000);
+	buf_add(&b, "RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\x80\x3e\0\0", 44);
+	for (int i = 0; i < 16000; i++)
+		buf_char(&b, 0);
+	return buf_view(&b);
+}
+
+static void audio_tells_its_length(void **state)
+{
+	(void)state;
+	struct audio a;
+	struct str one = second_of_wav(), two[] = { one, one };
+	assert_true(audio_read(one, &a));
+	assert_string_equal(a.format, "wav");
+	assert_true(a.seconds > 0.999 && a.seconds < 1.001);
+	struct str joined = audio_join_wav(arena, two, 2);
+	assert_true(audio_read(joined, &a));
+	assert_true(a.seconds > 1.999 && a.seconds < 2.001);
+	assert_int_equal(joined.n, 44 + 32000);
+	two[1] = STR("RIFF1234WAVE");
+	assert_null(audio_join_wav(arena, two, 2).p);
+	for (size_t n = 0; n < 60; n++)		/* cut anywhere it is no audio, or less of it */
+		audio_read((struct str){ one.p, n }, &a);
+	assert_false(audio_read(STR("hello"), &a));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,7 +308,8 @@ int main(void)
 		cmocka_unit_test(a_sealed_value_opens_only_where_it_was_closed), cmocka_unit_test(json_is_bounded_before_it_is_parsed),
 		cmocka_unit_test(only_public_addresses_are_public), cmocka_unit_test(urls_are_taken_apart),
 		cmocka_unit_test(phone_numbers_become_e164), cmocka_unit_test(a_shape_gathers_every_violation),
-		cmocka_unit_test(ids_are_ordered_by_time), cmocka_unit_test(blocks_hold_their_addresses),
+		cmocka_unit_test(ids_are_ordered_by_time), cmocka_unit_test(audio_tells_its_length),
+		cmocka_unit_test(blocks_hold_their_addresses),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -30,7 +30,7 @@ static void check_routes(void)
 	for (const struct route *const *list = route_lists; *list; list++)
 		for (const struct route *r = *list; r->method; r++) {
 			bool scoped = r->roles && r->scope && strchr(r->scope, ':');
-			if (r->flags & ROUTE_OPEN ? r->roles || r->scope : !scoped)
+			if (r->flags & ROUTE_OPEN ? r->roles || r->scope : !scoped || r->flags & ROUTE_RAW)
 				die("route without a scope: %s %s", r->method, r->path);
 		}
 }
@@ -187,6 +187,19 @@ static bool take_origin(struct req *req)
 	return preflight;
 }
 
+/* Is one of the route's own media types within the range? */
+static bool offers(const struct route *route, struct str range)
+{
+	struct str rest = str_of(route->media);
+	bool all = str_ends(range, "/*");
+	while (rest.n) {
+		struct str one = str_cut(&rest, ',');
+		if (str_eq(one, range) || (all && one.n >= range.n - 1 && memcmp(one.p, range.p, range.n - 1) == 0))
+			return true;
+	}
+	return false;
+}
+
 static enum fault check_media(struct req *req)
 {
 	struct str accept = http_header(req->http, "accept"), type = http_header(req->http, "content-type");
@@ -194,10 +207,10 @@ static enum fault check_media(struct req *req)
 	while (accept.n) {
 		struct str one = str_cut(&accept, ',');
 		struct str range = str_trim(str_cut(&one, ';'));
-		admits |= str_is(range, "*/*") || str_is(range, "application/*") || str_is(range, "application/json");
+		admits |= str_is(range, "*/*") || str_is(range, "application/*") || str_is(range, "application/json") || offers(req->route, range);
 	}
 	if (!admits)
-		return fault_raise(FAULT_NOT_ACCEPTABLE, "This route answers application/json");
+		return fault_raise(FAULT_NOT_ACCEPTABLE, "This route answers %s", req->route->media ? req->route->media : "application/json");
 	struct str media = str_trim(str_cut(&type, ';'));
 	if (req->http->body_bytes != 0 && !str_is(str_lower(req->arena, media), "application/json")) {
 		enum fault fault = fault_raise(FAULT_UNSUPPORTED_MEDIA_TYPE, "Send the body as application/json");

@@ -5,7 +5,8 @@
 
 static enum fault missing(const struct effect *e) { return fault_raise(FAULT_NOT_FOUND, "No such %s", e->title); }
 
-static enum fault answer(struct req *req, const struct effect *e, struct str id, int status)
+/* `plain` is the meta without the job's id, which a 202 alone tells. */
+static enum fault answer(struct req *req, const struct effect *e, struct str id, int status, struct buf plain)
 {
 	struct rows row;
 	struct tx tx;
@@ -20,7 +21,10 @@ static enum fault answer(struct req *req, const struct effect *e, struct str id,
 		fault_detail(str_format(req->arena, "%s_id", e->resource).p, id);
 		return fault;
 	}
-	reply_row(req, str_is(state, "synced") ? status : 202, e->shape, &row, 0);
+	bool synced = str_is(state, "synced");
+	if (synced)
+		req->meta = plain;
+	reply_row(req, synced ? status : 202, e->shape, &row, 0);
 	return OK;
 }
 
@@ -37,9 +41,8 @@ enum fault effect_run(struct req *req, const struct effect *e, struct str id, co
 	TRY(req_commit(req, !req->respond_async));
 	if (req->respond_async)
 		return OK;
-	if (job_run_here(job, &order, &req->scope, config.provider_wait_ms, NULL, NULL))
-		req->meta = plain;
-	TRY(answer(req, e, id, status));
+	job_run_here(job, &order, &req->scope, config.provider_wait_ms, NULL, NULL);
+	TRY(answer(req, e, id, status, plain));
 	req_finish(req);
 	return OK;
 }

@@ -87,6 +87,17 @@ static void success(struct buf *b, const struct route *r, int status)
 			buf_char(b, '}');
 		buf_text(b, ",\"meta\":{\"$ref\":\"#/components/schemas/meta\"}},\"required\":[\"data\",\"meta\"]}}}");
 	}
+	if (r->media) {
+		struct str rest = str_of(r->media);
+		const char *comma = "";
+		buf_text(b, ",\"content\":{");
+		for (; rest.n; comma = ",") {
+			struct str one = str_cut(&rest, ',');
+			buf_format(b, "%s\"%.*s\":{\"schema\":{\"type\":\"string\"%s}}", comma, STRF(one), str_starts(one, "text/") ? ""
+				: ",\"format\":\"binary\"");
+		}
+		buf_char(b, '}');
+	}
 	if (strcmp(r->method, "POST") == 0 && r->out)
 		links(b, r);
 	buf_char(b, '}');

@@ -6,7 +6,7 @@
 
 enum route_flag {
 	ROUTE_OPEN = 1,		/* no credential */
-	ROUTE_RAW = 2,		/* the handler reads the body and answers by itself, no envelope on success */
+	ROUTE_RAW = 2,		/* with ROUTE_OPEN: the handler reads the body and answers by itself, no envelope on success */
 	ROUTE_AGENCY = 4,	/* agency_admin without a client may write here */
 	ROUTE_LIST = 8,		/* answers a list of `out` */
 	ROUTE_FREE = 16,	/* not charged by any rate limit */
@@ -27,6 +27,7 @@ struct route {
 	size_t body_max;		/* 0 = 1 MiB */
 	const char *query;		/* comma list of query parameters, for documentation */
 	const char *summary;
+	const char *media;		/* what a success is, when it is no JSON: a comma list of media types; the handler replies by itself */
 };
 
 /* Ends with method NULL. Lists end with NULL. */

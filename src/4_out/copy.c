@@ -157,6 +157,7 @@ static enum fault change(struct copy *c, struct str mode)
 		return pushed(c, c->provider_id);
 	if (fault == FAULT_NOT_FOUND && json_is_true(json_object_get(job->payload, "repair")))
 		return push_new(c, mode);
+	c->lost = fault == FAULT_NOT_FOUND;
 	if (fault == FAULT_NOT_FOUND || fault == FAULT_PROVIDER_ERROR || job->attempts >= PROVIDER_TRIES)
 		return copy_failed(c, str_copy(job->arena, str_of(fault_note->message)));
 	job->again_us = provider_pause_us(job->attempts, fault_note->retry_after_s);

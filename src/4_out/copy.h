@@ -15,6 +15,8 @@ struct copy {
 	struct str provider_id;		/* NULL until it has one */
 	int64_t revision;
 	struct str reference;		/* what its name there begins with: our id, shortened where names are */
+	bool ready;			/* for a kind that is not usable when accepted: is it? */
+	bool lost;			/* the provider no longer knows it */
 	bool posted;			/* a creation was sent and its answer is not known */
 	struct str posted_credential;	/* to this account */
 };
