@@ -1,6 +1,6 @@
 drop function export_page(text, text, text, uuid, integer);
 alter function export_page_people(text, text, text, uuid, integer) rename to export_page;
-drop function number_owner(uuid), copy_release(uuid, uuid), copy_posted(uuid, uuid, uuid), copy_claim(uuid, uuid), voices_adrift(), ledger_refund(text, text, text);
+drop function number_owner(uuid), number_taken(text), copy_release(uuid, uuid), copy_posted(uuid, uuid, uuid), copy_claim(uuid, uuid), voices_adrift(), ledger_refund(text, text, text);
 drop view agent_rows, voice_rows, kb_rows, kb_document_rows, tool_rows, number_rows;
 drop table copy_claims, number_orders, phone_numbers, agent_knowledge_bases, agent_tools, tools, kb_documents, knowledge_bases, voice_samples;
 alter table agents drop constraint agents_client_id_voice_id_fkey;

@@ -169,6 +169,8 @@ create table phone_numbers (
 	features jsonb not null default '[]',
 	provider_number_id text,
 	credential_id uuid,
+	sync_status text not null default 'pending' check (sync_status in ('synced', 'pending', 'failed')),
+	releasing boolean not null default false,
 	last_error text,
 	created_at timestamptz not null default tl_now(),
 	updated_at timestamptz not null default tl_now(),
@@ -246,7 +248,7 @@ create view tool_rows with (security_invoker = true) as
 	from tools where deleted_at is null;
 
 create view number_rows with (security_invoker = true) as
-	select id, client_id, phone_number, label, provider, status, agent_id, outbound_agent_id, features, last_error, created_at,
+	select id, client_id, phone_number, label, provider, origin, status, sync_status, agent_id, outbound_agent_id, features, last_error, created_at,
 		updated_at, (extract(epoch from created_at) * 1000000)::bigint as cursor_us
 	from phone_numbers;
 grant select on agent_rows, voice_rows, kb_rows, kb_document_rows, tool_rows, number_rows to tl_app, tl_agency, tl_system, tl_ledger;
@@ -339,6 +341,11 @@ begin
 	delete from kb_documents d where d.upload_id = any (p_ids) and d.status = 'pending_upload';
 	update uploads u set status = 'expired', updated_at = tl_now() where u.id = any (p_ids) and u.status = 'pending_upload';
 end $$;
+
+-- Does anybody here use this number already? Says no more than that.
+create function number_taken(p_number text) returns boolean language sql stable security definer as $$
+	select exists (select from phone_numbers n where n.phone_number = p_number and n.status = 'active')
+$$;
 
 -- Whose order is this? For the carrier's event about it.
 create function number_owner(p_number uuid) returns table (client_id uuid, agency_id uuid) language sql stable security definer as $$

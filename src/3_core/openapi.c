@@ -112,8 +112,8 @@ static void operation(struct buf *b, const struct route *r)
 	buf_text(b, "\",\"summary\":");
 	buf_json(b, str_of(r->summary));
 	if (str_starts(path, API "/")) {
-		struct str tag = str_from(path, strlen(API) + 1);
-		buf_format(b, ",\"tags\":[\"%.*s\"]", STRF(str_cut(&tag, '/')));
+		struct str rest = str_from(path, strlen(API) + 1), tag = str_cut(&rest, '/');
+		buf_format(b, ",\"tags\":[\"%.*s\"]", STRF(tag));
 	}
 	if (r->scope)
 		buf_format(b, ",\"x-scope\":\"%s\",\"x-roles\":%u,\"x-agency\":%s", r->scope, r->roles,

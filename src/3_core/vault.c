@@ -128,7 +128,8 @@ void vault_add(void)
 	struct arena *arena = arena_make();
 	if (newest == MOST_KEYS)
 		die("the key file holds %d keys already", MOST_KEYS);
-	rewrite_file(arena, str_format(arena, "%.*s\n", STRF(fresh_key(arena))));
+	struct str key = fresh_key(arena);
+	rewrite_file(arena, str_format(arena, "%.*s\n", STRF(key)));
 	arena_drop(arena);
 }
 

@@ -6,7 +6,8 @@ select c.price_per_minute, c.subscription_status, c.mode, coalesce((c.limits ->>
 	coalesce((c.limits ->> 'calls_per_day')::bigint, 10000) as quota,
 	c.settings ->> 'from_number' as client_number,
 	coalesce(k.balance - k.held, 0) as available, a.id as agent_id, a.status as agent_status,
-	a.settings ->> 'from_number' as agent_number, a.settings ->> 'max_conversation_duration' as agent_max,
+	coalesce((select n.phone_number from phone_numbers n where n.client_id = c.client_id and n.outbound_agent_id = a.id and n.status = 'active'
+		order by n.created_at limit 1), a.settings ->> 'from_number') as agent_number, a.settings ->> 'max_conversation_duration' as agent_max,
 	(select count(*) from calls where status in ('dialing', 'unknown', 'ringing', 'in_progress')) as current
 from clients c
 left join credit_accounts k on k.client_id = c.id

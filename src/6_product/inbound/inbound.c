@@ -3,6 +3,7 @@
 #include "inbound.h"
 #include "inbound.sql.h"
 #include "../calls/calls.h"
+#include "../telephony/telephony.h"
 #include "../../0_base/clock.h"
 #include "../../1_code/b64.h"
 #include "../../1_code/sign.h"
@@ -209,6 +210,8 @@ static enum fault apply_telnyx(struct job *job, struct str query, struct str bod
 		json_t *object;
 		TRY(json_read(a, body, &object));
 		struct str type = json_text(object, "data.event_type");
+		if (str_is(type, "number_order.complete"))
+			return number_heard(a, json_text(object, "data.payload.customer_reference"), scope);
 		sid = json_text(object, "data.payload.call_control_id");
 		cause = json_text(object, "data.payload.hangup_cause");
 		status = str_is(type, "call.hangup") ? str_is(cause, "user_busy") ? STR("busy") : str_is(cause, "no_answer") ||
@@ -259,7 +262,11 @@ static enum fault process(struct job *job)
 static enum fault learn_sandbox_keys(struct arena *arena)
 {
 	json_t *answer;
-	struct fetch f = { .method = "POST", .body = STR("{}"), .timeout_ms = 10000, .most_bytes = 65536,
+	struct buf b = BUF_IN(arena, 4096);
+	buf_text(&b, "{\"telnyx\":");
+	buf_json(&b, str_format(arena, "%.*s" API "/webhooks/telnyx", STRF(config.public_url)));
+	buf_char(&b, '}');
+	struct fetch f = { .method = "POST", .body = buf_view(&b), .timeout_ms = 10000, .most_bytes = 65536,
 		.url = str_format(arena, "%.*s/_sandbox/destinations", STRF(config.sandbox)) };
 	TRY(fetch_run(arena, &f));
 	TRY(json_read(arena, f.answer, &answer));

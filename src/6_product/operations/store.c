@@ -140,7 +140,7 @@ enum fault store_write(struct req *req, struct str file, struct str hash, struct
 	struct str hex;
 	int64_t bytes;
 	int fd;
-	struct str part = str_format(req->arena, "%.*s.part-%.*s", STRF(file), STRF(uuid_make(req->arena)));
+	struct str own = uuid_make(req->arena), part = str_format(req->arena, "%.*s.part-%.*s", STRF(file), STRF(own));
 	*ret_hex = STR_NULL;
 	TRY(file_make_folders(req->arena, file.p));
 	TRY(file_open(part.p, O_WRONLY | O_CREAT | O_EXCL, &fd));
