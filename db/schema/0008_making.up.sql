@@ -202,6 +202,11 @@ select protect(t::regclass, 'C') from unnest(array['voices', 'voice_samples', 'k
 select audited(t::regclass, 'insert or update or delete') from unnest(array['voices', 'knowledge_bases', 'kb_documents', 'tools',
 	'agent_tools', 'agent_knowledge_bases', 'phone_numbers']) t;
 
+-- How a call reaches people: the carrier dials, somebody bridges it to the join URL, or a browser joins (which has no number).
+alter table calls alter column phone_number drop not null,
+	add column medium text not null default 'phone' check (medium in ('phone', 'bridge', 'web')),
+	add constraint calls_number check (phone_number is not null or medium = 'web');
+
 -- Agents name what they use by rows, not by lists in a column.
 drop view agent_rows;
 alter table agents drop column tools, drop column knowledge_bases,

@@ -1,4 +1,6 @@
 """Agents in full: tuning and what the provider makes of it, sync and repair, copies, bulk deletion, templates."""
+import json
+
 import httpx
 
 from test_bad_input import GOOD_AGENT, error
@@ -106,3 +108,32 @@ def test_templates_are_good_agents(client):
     for t in templates:
         made = client.post("/agents", {k: t[k] for k in ("name", "description", "system_prompt", "settings")})
         assert made.status_code == 201 and "warnings" not in made.json()["meta"], made.text
+
+
+def test_a_test_call_is_held_and_charged_like_a_call(server, client):
+    agent = client.post("/agents", GOOD_AGENT).json()["data"]["id"]
+    user = client.make_token("client_user")
+    made = client.request("POST", f"/agents/{agent}/test-call", token=user, json={"context": {"name": "Anna"}})
+    assert made.status_code == 201, made.text
+    data = made.json()["data"]
+    assert data["join_url"].startswith("wss://") and data["agent_id"] == agent and client.balance()["held"] == 60
+    sent = [r for r in server.provider_requests("/api/agents/*/calls") if data["call_id"] in r["body"]]
+    body = json.loads(sent[0]["body"])
+    assert body["medium"] == {"webRtc": {}} and body["templateContext"] == {"name": "Anna"}
+    server.advance(120)
+    call = client.read(data["call_id"])
+    assert call["status"] == "completed" and call["phone_number"] is None and call["direction"] == "inbound" and call["credits_charged"] == 1
+    assert client.balance()["held"] == 0
+    error(client.post("/agents/00000000-0000-7000-8000-000000000000/test-call"), 404, "not_found")
+    error(server.client(credits=0).post(f"/agents/{agent}/test-call"), 404, "not_found")
+
+
+def test_an_inbound_call_is_bridged(server, client):
+    made = client.post(
+        "/calls", {"agent_id": client.agent(), "phone_number": "+15551234567", "direction": "inbound"})
+    assert made.status_code == 201, made.text
+    assert made.json()["data"]["join_url"].startswith("wss://") and made.json()["data"]["direction"] == "inbound"
+    sent = [r for r in server.provider_requests("/api/agents/*/calls") if made.json()["data"]["id"] in r["body"]]
+    assert json.loads(sent[0]["body"])["medium"] == {"telnyx": {}}
+    server.advance(120)
+    assert client.read(made.json()["data"]["id"])["status"] == "completed"

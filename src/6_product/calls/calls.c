@@ -38,7 +38,8 @@ static const struct shape settings_shape = SHAPE("call_settings", settings_field
 static const struct shape_field new_fields[] = {
 	NEW_FIELD(agent_id, .type = SHAPE_UUID, .flags = SHAPE_REQUIRED),
 	NEW_FIELD(phone_number, .type = SHAPE_PHONE, .flags = SHAPE_REQUIRED, .doc = "E.164; blanks, dots and brackets are stripped"),
-	NEW_FIELD(direction, .type = SHAPE_ENUM, .values = "outbound", .preset = "outbound"),
+	NEW_FIELD(direction, .type = SHAPE_ENUM, .values = "outbound,inbound", .preset = "outbound",
+		.doc = "inbound: nobody is dialled, the answer has a join_url to bridge the caller to"),
 	NEW_FIELD(from_number, .type = SHAPE_PHONE, .doc = "the agent's, else the client's, else the installation's"),
 	NEW_FIELD(context, .type = SHAPE_OBJECT, .max = 16384, .doc = "variables for the agent's prompt"),
 	NEW_FIELD(external_ref, .type = SHAPE_TEXT, .min = 1, .max = 128, .doc = "your own reference"),
@@ -58,7 +59,7 @@ static const struct shape_field call_fields[] = {
 	{ "contact_id", SHAPE_UUID, SHAPE_MAYBE },
 	{ "external_ref", SHAPE_TEXT, SHAPE_MAYBE },
 	{ "ultravox_call_id", SHAPE_TEXT, SHAPE_MAYBE },
-	{ "phone_number", SHAPE_PHONE },
+	{ "phone_number", SHAPE_PHONE, SHAPE_MAYBE, .doc = "null for a call by browser" },
 	{ "from_number", SHAPE_PHONE, SHAPE_MAYBE },
 	{ "direction", SHAPE_ENUM, .values = "outbound,inbound" },
 	{ "status", SHAPE_ENUM, .values = STATUSES },
@@ -82,6 +83,18 @@ static const struct shape_field call_fields[] = {
 	{ "updated_at", SHAPE_TIME },
 };
 const struct shape call_shape = SHAPE("call", call_fields);
+
+static const struct shape_field test_call_in_fields[] = { NEW_FIELD(context, .type = SHAPE_OBJECT, .max = 16384) };
+static const struct shape test_call_in_shape = SHAPE("test_call_new", test_call_in_fields);
+static const struct shape_field test_call_fields[] = {
+	{ "id", SHAPE_UUID, .doc = "of the call" },
+	{ "call_id", SHAPE_UUID, .doc = "the same value" },
+	{ "agent_id", SHAPE_UUID },
+	{ "status", SHAPE_ENUM, .values = STATUSES },
+	{ "join_url", SHAPE_TEXT, SHAPE_OMIT, .doc = "for the provider's browser library" },
+	{ "created_at", SHAPE_TIME },
+};
+static const struct shape test_call_shape = SHAPE("test_call", test_call_fields);
 
 static const struct shape_field transcript_fields[] = {
 	{ "call_id", SHAPE_UUID },
@@ -119,9 +132,10 @@ static enum fault judge(struct req *req, const struct rows *p, struct call_new *
 		return fault_field("agent_id", "the agent is not active");
 	struct str numbers[] = { in->from_number, pg_col(req->arena, p, 0, "agent_number"),
 		pg_col(req->arena, p, 0, "client_number"), config.default_from_number };
-	for (size_t i = 0; i < 4 && !in->from_number.n; i++)
+	bool web = !in->phone_number.p;
+	for (size_t i = 0; i < 4 && !in->from_number.n && !web; i++)
 		in->from_number = numbers[i];
-	if (!in->from_number.n)
+	if (!in->from_number.n && !web && str_is(in->direction, "outbound"))
 		return fault_field("from_number", "no caller number is known: give one here, on the agent or on the client");
 	int64_t agent_max;
 	if (!in->settings.max_duration_seconds)
@@ -152,19 +166,28 @@ static struct str settings_json(struct arena *arena, const struct call_settings 
 
 static struct str created_data(struct arena *arena, struct str id, const struct call_new *in)
 {
-	return str_format(arena, "{\"call_id\":\"%.*s\",\"agent_id\":\"%.*s\",\"campaign_id\":null,\"contact_id\":null,"
-		"\"ultravox_call_id\":null,\"phone_number\":\"%.*s\",\"direction\":\"%.*s\",\"status\":\"queued\"}",
-		STRF(id), STRF(in->agent_id), STRF(in->phone_number), STRF(in->direction));
+	struct buf b = BUF_IN(arena, 4096);
+	buf_format(&b, "{\"call_id\":\"%.*s\",\"agent_id\":\"%.*s\",\"campaign_id\":null,\"contact_id\":null,\"ultravox_call_id\":null,"
+		"\"phone_number\":", STRF(id), STRF(in->agent_id));
+	buf_json(&b, in->phone_number);
+	buf_format(&b, ",\"direction\":\"%.*s\",\"status\":\"queued\"}", STRF(in->direction));
+	return buf_view(&b);
+}
+
+static enum fault shown(struct tx *tx, struct str id, const struct shape *shape, struct rows *ret)
+{
+	return shape == &call_shape ? calls_get(tx, (struct calls_get){ .id = id }, ret) : calls_get_test(tx,
+		(struct calls_get_test){ .id = id }, ret);
 }
 
 /* After waiting: 201 once the provider has it, 502 when it has definitely refused, else 202, which alone
  * names the job. `plain` is the meta without it. */
-static enum fault answer(struct req *req, struct str id, struct buf plain)
+static enum fault answer(struct req *req, struct str id, struct buf plain, const struct shape *shape)
 {
 	struct rows row;
 	struct tx tx;
 	req_read(req, &tx);
-	TRY(calls_get(&tx, (struct calls_get){ .id = id }, &row));
+	TRY(shown(&tx, id, shape, &row));
 	bool placed = !pg_null(&row, 0, "ultravox_call_id");
 	if (!placed && str_is(pg_col(req->arena, &row, 0, "status"), "failed")) {
 		json_t *error;
@@ -176,13 +199,13 @@ static enum fault answer(struct req *req, struct str id, struct buf plain)
 	}
 	if (placed)
 		req->meta = plain;
-	reply_row(req, placed ? 201 : 202, &call_shape, &row, 0);
+	reply_row(req, placed ? 201 : 202, shape, &row, 0);
 	return OK;
 }
 
-static enum fault create(struct req *req)
+/* Accepts a call: `shape` is what the answer shows of it. */
+static enum fault place(struct req *req, struct call_new *in, const struct shape *shape)
 {
-	struct call_new *in = req->in;
 	struct rows p, row;
 	TRY(req_need_client(req));
 	TRY(req_begin(req));
@@ -202,10 +225,12 @@ static enum fault create(struct req *req)
 	int64_t most_s = minutes * 60 < in->settings.max_duration_seconds ? minutes * 60 : in->settings.max_duration_seconds;
 	struct str id = uuid_make(req->arena), hold = price ? uuid_make(req->arena) : STR_NULL;
 	calls_insert_later(&req->tx, (struct calls_insert){ .id = id, .agent_id = in->agent_id, .external_ref = in->external_ref,
-		.phone_number = in->phone_number, .from_number = in->from_number, .direction = in->direction, .context = in->context,
+		.phone_number = in->phone_number, .from_number = in->from_number, .direction = in->direction,
+		.medium = !in->phone_number.p ? STR("web") : str_is(in->direction, "inbound") ? STR("bridge") : STR("phone"),
+			.context = in->context,
 		.call_settings = settings_json(req->arena, &in->settings), .price = price, .hold_id = hold, .held = minutes * price,
 		.max_seconds = most_s }, NULL);
-	TRY(calls_get(&req->tx, (struct calls_get){ .id = id }, &row));
+	TRY(shown(&req->tx, id, shape, &row));
 
 	reply_meta(req, "concurrency", str_format(req->arena, "{\"current\":%lld,\"max\":%lld}",
 		(long long)pg_int(&p, 0, "current"), (long long)pg_int(&p, 0, "most")));
@@ -213,7 +238,7 @@ static enum fault create(struct req *req)
 	struct str job = req->respond_async ? job_add(&req->tx, &dial) : job_add_here(&req->tx, &dial);
 	struct buf plain = req->meta;
 	reply_meta(req, "job_id", str_format(req->arena, "\"%.*s\"", STRF(job)));
-	reply_row(req, 202, &call_shape, &row, 0);
+	reply_row(req, 202, shape, &row, 0);
 	calls_admit_later(&req->tx, (struct calls_admit){ .call_id = id, .hold_id = hold, .amount = minutes * price, .least = price,
 		.quota = pg_int(&p, 0, "quota") }, NULL);
 	event_emit(&req->tx, "call.created", "call", id, created_data(req->arena, id, in));
@@ -223,9 +248,21 @@ static enum fault create(struct req *req)
 		return OK;
 
 	job_run_here(job, &dial, &req->scope, config.provider_wait_ms, NULL, NULL);
-	TRY(answer(req, id, plain));
+	TRY(answer(req, id, plain, shape));
 	req_finish(req);
 	return OK;
+}
+
+static enum fault create(struct req *req) { return place(req, req->in, &call_shape); }
+
+/* A call by browser, to hear an agent: held and charged like any other. */
+static enum fault test_call(struct req *req)
+{
+	struct call_new *in = req->in;
+	*in = (struct call_new){ .agent_id = req->ids[0], .direction = STR("inbound"), .context = in->context,
+		.settings = { .recording_enabled = true, .transcription_enabled = true } };
+	enum fault fault = place(req, in, &test_call_shape);
+	return fault == FAULT_NOT_FOUND ? fault_raise(FAULT_NOT_FOUND, "No such agent") : fault;
 }
 
 static enum fault get(struct req *req)
@@ -318,6 +355,9 @@ static enum fault recording(struct req *req)
 const struct route calls_routes[] = {
 	{ "POST", API "/calls", ROLE_R, "calls:write", create, &new_shape, sizeof(struct call_new), &call_shape, 201,
 		.flags = ROUTE_ASYNC, .summary = "Place a call" },
+	{ "POST", API "/agents/{id}/test-call", ROLE_R, "calls:write", test_call, &test_call_in_shape, sizeof(struct call_new),
+		&test_call_shape, 201,
+		.flags = ROUTE_ASYNC, .summary = "Talk to an agent in the browser" },
 	{ "GET", API "/calls", ROLE_R, "calls:read", list, .out = &call_shape, .status = 200, .flags = ROUTE_LIST,
 		.query = "agent_id,status,outcome,direction,phone_number,external_ref,created_after,created_before",
 		.summary = "List calls, newest first" },

@@ -14,10 +14,10 @@ left join credit_accounts k on k.client_id = c.id
 left join agents a on a.client_id = c.id and a.id = :agent_id::uuid and a.deleted_at is null
 
 -- name: calls_insert
-insert into calls (id, agency_id, client_id, agent_id, external_ref, phone_number, from_number, direction, status,
+insert into calls (id, agency_id, client_id, agent_id, external_ref, phone_number, from_number, direction, medium, status,
 	context, call_settings, price_per_minute, hold_id, credits_held, provider_max_seconds)
 values (:id::uuid, tl_agency(), tl_client(), :agent_id::uuid, :external_ref::text, :phone_number::text,
-	:from_number::text, :direction::text, 'queued', coalesce(:context::jsonb, '{}'), :call_settings::jsonb,
+	:from_number::text, :direction::text, :medium::text, 'queued', coalesce(:context::jsonb, '{}'), :call_settings::jsonb,
 	:price::integer, :hold_id::uuid, :held::integer, :max_seconds::integer)
 
 -- name: calls_admit
@@ -25,6 +25,9 @@ select call_admit(:call_id::uuid, :hold_id::uuid, :amount::bigint, :least::bigin
 
 -- name: calls_get
 select * from call_rows where id = :id::uuid
+
+-- name: calls_get_test
+select id, id as call_id, agent_id, status, join_url, created_at, ultravox_call_id, error from call_rows where id = :id::uuid
 
 -- name: calls_list list
 select * from call_rows

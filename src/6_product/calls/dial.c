@@ -60,6 +60,10 @@ static struct str creation_body(struct dialing *d)
 		buf_json(&b, greeting);
 		buf_text(&b, "}}");
 	}
+	if (!str_is(column(d, "medium"), "phone")) {	/* somebody else brings the audio to the join URL */
+		buf_text(&b, str_is(column(d, "medium"), "web") ? ",\"medium\":{\"webRtc\":{}}}" : ",\"medium\":{\"telnyx\":{}}}");
+		return buf_view(&b);
+	}
 	buf_text(&b, ",\"medium\":{\"telnyx\":{\"outgoing\":{\"to\":");
 	buf_json(&b, column(d, "phone_number"));
 	buf_text(&b, ",\"from\":");
