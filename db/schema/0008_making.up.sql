@@ -83,6 +83,7 @@ create table kb_documents (
 	file_size bigint,
 	url text,
 	crawl jsonb not null default '{}',
+	copy_from text,			-- object of an exported document, until ours is made of it
 	status text not null check (status in ('pending_upload', 'uploaded', 'processing', 'indexed', 'failed')),
 	ultravox_source_id text,
 	error_message text,

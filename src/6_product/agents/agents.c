@@ -21,7 +21,7 @@ static const struct shape_field new_fields[] = {
 	FIELD(tools, .type = SHAPE_LIST, .max = 20, .sub = &agent_tool_shape),
 	FIELD(knowledge_bases, .type = SHAPE_LIST, .max = 10, .sub = &agent_kb_shape),
 };
-static const struct shape new_shape = SHAPE("agent_new", new_fields);
+const struct shape agent_new_shape = SHAPE("agent_new", new_fields);
 
 static const struct shape_field patch_fields[] = {
 	FIELD(name, .type = SHAPE_TEXT, .min = 1, .max = 100),
@@ -251,13 +251,18 @@ static enum fault delete(struct req *req)
 const struct route agents_routes[] = {
 	{ "GET", API "/agents/templates", ROLE_R, "agents:read", agent_templates, .out = &agent_templates_shape, .status = 200,
 		.summary = "Starting points for agents: copy one into POST /agents" },
+	{ "POST", API "/agents/import", ROLE_W, "agents:write", agent_import, &agent_import_shape, AGENT_IMPORT_BYTES,
+		&agent_imported_shape, 202,
+		.body_max = 5 << 20, .summary = "Make agents with their tools and knowledge bases from an export" },
+	{ "GET", API "/export/agents", ROLE_W, "export:read", agent_export, .out = &agent_export_shape, .status = 200, .query = "agent_id",
+		.summary = "Agents with their tools and knowledge bases, to import elsewhere" },
 	{ "POST", API "/agents/bulk", ROLE_W, "agents:write", delete_many, &bulk_shape, sizeof(struct agent_bulk), &bulk_done_shape, 200,
 		.summary = "Delete up to 100 agents" },
 	{ "POST", API "/agents/{id}/sync", ROLE_W, "agents:write", sync, .out = &agent_shape, .status = 200, .flags = ROUTE_ASYNC,
 		.summary = "Push the agent to the provider again; a lost copy is made anew" },
 	{ "POST", API "/agents/{id}/duplicate", ROLE_W, "agents:write", duplicate, &copy_shape, sizeof(struct agent_new), &agent_shape, 201,
 		.flags = ROUTE_ASYNC, .summary = "Make another agent like this one" },
-	{ "POST", API "/agents", ROLE_W, "agents:write", create, &new_shape, sizeof(struct agent_new), &agent_shape, 201,
+	{ "POST", API "/agents", ROLE_W, "agents:write", create, &agent_new_shape, sizeof(struct agent_new), &agent_shape, 201,
 		.flags = ROUTE_ASYNC, .summary = "Create an agent" },
 	{ "GET", API "/agents", ROLE_R, "agents:read", list, .out = &agent_shape, .status = 200, .flags = ROUTE_LIST,
 		.query = "status,q,created_after,created_before", .summary = "List agents, newest first" },

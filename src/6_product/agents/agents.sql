@@ -92,13 +92,16 @@ from agents where id = :id::uuid
 
 -- name: agents_push_links
 select 'voice' as kind, v.id, v.name, v.ultravox_voice_id as provider_id, v.credential_id, null::jsonb as parameters,
-	null::jsonb as authentication, null::bytea as sealed, 0 as position
+	null::jsonb as authentication, null::bytea as sealed, 0 as position,
+	v.ultravox_voice_id is null and v.status = 'training' as coming
 from agents a join voices v on v.client_id = a.client_id and v.id = a.voice_id where a.id = :id::uuid
 union all
-select 'tool', t.id, t.name, t.ultravox_tool_id, t.credential_id, l.parameters, t.authentication, t.auth_ciphertext, l.position
+select 'tool', t.id, t.name, t.ultravox_tool_id, t.credential_id, l.parameters, t.authentication, t.auth_ciphertext, l.position,
+	t.ultravox_tool_id is null and t.status = 'creating'
 from agent_tools l join tools t on t.client_id = l.client_id and t.id = l.tool_id where l.agent_id = :id::uuid and l.enabled
 union all
-select 'knowledge base', k.id, k.name, k.ultravox_corpus_id, k.credential_id, null, null, null, 1000 + l.position
+select 'knowledge base', k.id, k.name, k.ultravox_corpus_id, k.credential_id, null, null, null, 1000 + l.position,
+	k.ultravox_corpus_id is null and k.status = 'creating'
 from agent_knowledge_bases l join knowledge_bases k on k.client_id = l.client_id and k.id = l.knowledge_base_id where l.agent_id = :id::uuid
 order by 9
 
@@ -113,3 +116,42 @@ returning status
 update agents set status = case when ultravox_agent_id is null then 'failed' else status end, sync_status = 'failed',
 	last_error = :error::text, updated_at = tl_now()
 where id = :id::uuid
+
+-- Moving a setup: everything by our ids, which are only references to whoever imports it.
+
+-- name: moving_agents
+select a.id, jsonb_build_object('ref', a.id, 'name', a.name, 'description', a.description, 'system_prompt', a.system_prompt,
+	'model', a.model, 'settings', a.settings,
+	'voice', (select jsonb_build_object('name', v.name, 'provider', v.provider, 'type', v.type, 'provider_voice_id', v.provider_voice_id,
+		'language', v.language) from voices v where v.client_id = a.client_id and v.id = a.voice_id),
+	'tools', (select coalesce(jsonb_agg(jsonb_build_object('ref', l.tool_id, 'enabled', l.enabled, 'parameters', l.parameters)
+		order by l.position), '[]') from agent_tools l where l.client_id = a.client_id and l.agent_id = a.id),
+	'knowledge_bases', (select coalesce(jsonb_agg(l.knowledge_base_id order by l.position), '[]') from agent_knowledge_bases l
+		where l.client_id = a.client_id and l.agent_id = a.id))::text as doc
+from agents a where a.deleted_at is null and (:ids::text is null or a.id = any (string_to_array(:ids, ',')::uuid[]))
+order by a.created_at, a.id limit :most::integer
+
+-- name: moving_tools
+select jsonb_build_object('ref', t.id, 'name', t.name, 'description', t.description, 'category', t.category, 'endpoint', t.endpoint,
+	'method', t.method, 'authentication', t.authentication, 'parameters', t.parameters, 'response_schema', t.response_schema,
+	'timeout_seconds', t.timeout_seconds)::text as doc
+from tools t where t.deleted_at is null and t.id in (select l.tool_id from agent_tools l
+	where l.agent_id = any (string_to_array(:ids::text, ',')::uuid[])) order by t.created_at, t.id
+
+-- name: moving_kbs
+select k.id, jsonb_build_object('ref', k.id, 'name', k.name, 'description', k.description, 'language', k.language)::text as doc
+from knowledge_bases k where k.deleted_at is null and k.id in (select l.knowledge_base_id from agent_knowledge_bases l
+	where l.agent_id = any (string_to_array(:ids::text, ',')::uuid[])) order by k.created_at, k.id
+
+-- name: moving_documents
+select d.knowledge_base_id, d.kind, d.file_name, d.file_size, d.url, d.crawl, u.s3_key as object, u.ext
+from kb_documents d left join uploads u on u.client_id = d.client_id and u.id = d.upload_id
+where d.deleted_at is null and d.status in ('indexed', 'processing', 'failed') and d.knowledge_base_id in (select l.knowledge_base_id
+	from agent_knowledge_bases l where l.agent_id = any (string_to_array(:ids::text, ',')::uuid[])) order by d.created_at, d.id
+
+-- The client's own voice that is the one meant: the same reference, else the same name.
+-- name: moving_voice
+select id from voices where deleted_at is null and status = 'active'
+	and ((:provider_voice_id::text is not null and provider = :provider::text and provider_voice_id = :provider_voice_id)
+		or (name = :name::text and provider = :provider))
+order by (provider_voice_id = :provider_voice_id) desc nulls last, created_at limit 1

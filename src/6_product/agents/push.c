@@ -3,14 +3,21 @@
 #include "agents.sql.h"
 #include "settings.h"
 #include "../tools/tools.h"
+#include "../../0_base/clock.h"
 #include "../../3_core/events.h"
 #include "../../4_out/copy.h"
+
+#define LINK_WAIT_US (2 * US_PER_S)
 
 /* Everything an agent speaks with must live in its own voice account. */
 static enum fault lives_here(struct copy *c, const struct rows *links, int i)
 {
 	struct arena *a = c->job->arena;
 	struct str kind = pg_col(a, links, i, "kind"), name = pg_col(a, links, i, "name");
+	if (pg_bool(links, i, "coming")) {		/* imported together: its own job is on the way */
+		c->job->again_us = LINK_WAIT_US;
+		return fault_raise(FAULT_UNAVAILABLE, "The %.*s '%.*s' is not at the provider yet", STRF(kind), STRF(name));
+	}
 	if (pg_null(links, i, "provider_id"))
 		return fault_raise(FAULT_PROVIDER_ERROR, "The %.*s '%.*s' is not active at the provider", STRF(kind), STRF(name));
 	if (!str_eq(pg_col(a, links, i, "credential_id"), c->account.credential_id))

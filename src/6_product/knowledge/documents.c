@@ -214,6 +214,28 @@ static enum fault add_url(struct req *req)
 	return req_commit(req, false);
 }
 
+enum fault kb_moved_check(const struct kb_moved *d)
+{
+	struct url url;
+	if (d->object.p)
+		return OK;
+	const char *problem = url_read(d->url, &url) ? url_egress_problem(&url, config.egress_allow_private) : "must be a URL";
+	return problem ? fault_field("url", problem) : OK;
+}
+
+void kb_add_document(struct tx *tx, struct str kb_id, const struct kb_moved *d)
+{
+	struct str id = uuid_make(tx->arena);
+	if (d->object.p) {
+		uploads_move(tx, "kb", kb_id, id, d->file_name, d->ext, d->bytes);
+		docs_insert_moved_later(tx, (struct docs_insert_moved){ .id = id, .kb = kb_id, .name = d->file_name,
+			.type = str_of(uploads_type(d->ext)), .bytes = d->bytes, .object = d->object }, NULL);
+	} else {
+		docs_insert_url_later(tx, (struct docs_insert_url){ .id = id, .kb = kb_id, .url = d->url, .crawl = d->crawl }, NULL);
+	}
+	kb_ingest_order(tx, id, false);
+}
+
 static enum fault list(struct req *req)
 {
 	static const char *const filters[] = { "status", NULL };

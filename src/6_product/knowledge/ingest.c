@@ -116,9 +116,17 @@ static enum fault send_file(struct reading *r, struct str *ret_document)
 	json_t *upload;
 	int64_t most = pg_int(&r->row, 0, "declared_bytes");
 	*ret_document = STR_NULL;
-	enum fault fault = objects_get(a, column(r, "object"), (size_t)most + STORE_WORDS, &bytes);
+	struct str from = column(r, "copy_from");
+	enum fault fault = objects_get(a, from.p ? from : column(r, "object"), (size_t)most + STORE_WORDS, &bytes);
+	if (fault == OK && from.p) {
+		TRY(objects_put(a, column(r, "object"), type, bytes));
+		struct tx tx;
+		TRY(tenant_begin(&tx, a, &r->job->scope));
+		docs_copied_later(&tx, (struct docs_copied){ .id = r->job->resource_id }, NULL);
+		TRY(tx_commit(&tx));
+	}
 	if (fault == FAULT_NOT_FOUND)
-		return fail(r, STR("The file was never uploaded"));
+		return fail(r, from.p ? STR("The exported file is gone") : STR("The file was never uploaded"));
 	TRY(fault);
 	struct buf b = BUF_IN(a, 4096);
 	buf_text(&b, "{\"mimeType\":");

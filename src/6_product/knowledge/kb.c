@@ -6,10 +6,6 @@
 #include "../../3_core/events.h"
 #include "../../4_out/voice_provider.h"
 
-struct kb_new {
-	struct str name, description, language;
-};
-
 #define FIELD(field, ...) { .name = #field, .offset = offsetof(struct kb_new, field), __VA_ARGS__ }
 static const struct shape_field new_fields[] = {
 	FIELD(name, .type = SHAPE_TEXT, .flags = SHAPE_REQUIRED, .min = 1, .max = 100),
@@ -70,6 +66,22 @@ static bool language_tag(struct str t)
 		if (!((t.p[i] | 32) >= 'a' && (t.p[i] | 32) <= 'z') && !(t.p[i] >= '0' && t.p[i] <= '9') && t.p[i] != '-')
 			return false;
 	return t.n >= 2 && t.p[0] != '-' && t.p[t.n - 1] != '-';
+}
+
+enum fault kb_read(struct req *req, const json_t *object, struct kb_new *ret)
+{
+	struct shape_warning *ignored = NULL;
+	uint64_t set;
+	*ret = (struct kb_new){ 0 };
+	TRY(shape_read(req->arena, &new_shape, object, ret, &set, &ignored));
+	return language_tag(ret->language) ? OK : fault_field("language", "must be a BCP 47 tag such as en-US");
+}
+
+void kb_add(struct tx *tx, struct str id, const struct kb_new *in)
+{
+	struct job_order push = { .kind = "kb.push", .resource_type = "knowledge_base", .resource_id = id };
+	kb_insert_later(tx, (struct kb_insert){ .id = id, .name = in->name, .description = in->description, .language = in->language }, NULL);
+	job_add(tx, &push);
 }
 
 static enum fault create(struct req *req)

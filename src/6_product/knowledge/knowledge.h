@@ -8,6 +8,21 @@
 extern const struct route knowledge_routes[], documents_routes[];
 extern const struct job_kind knowledge_jobs[];
 
+/* One that is moved here, by the shape of POST /kb; then its documents, whose files are copied from `object`. */
+struct kb_new {
+	struct str name, description, language;
+};
+enum fault kb_read(struct req *req, const json_t *object, struct kb_new *ret) MUST_CHECK;
+void kb_add(struct tx *tx, struct str id, const struct kb_new *in);
+struct kb_moved {
+	struct str file_name, ext, object;	/* a file; or */
+	struct str url, crawl;
+	int64_t bytes;
+};
+/* 422 `url` when it may not be read. */
+enum fault kb_moved_check(const struct kb_moved *document) MUST_CHECK;
+void kb_add_document(struct tx *tx, struct str kb_id, const struct kb_moved *document);
+
 enum fault kb_push(struct job *job) MUST_CHECK;
 enum fault kb_ingest(struct job *job) MUST_CHECK;	/* of one document */
 enum fault kb_forget(struct job *job) MUST_CHECK;	/* of a deleted document */

@@ -43,7 +43,9 @@ select (select mode from clients) as mode, name, description, revision, ultravox
 from knowledge_bases where id = :id::uuid
 
 -- name: kb_pushed
-update knowledge_bases set status = case when status in ('creating', 'failed') then 'ready' else status end,
+update knowledge_bases k set status = case when status not in ('creating', 'failed') then status
+		when exists (select from kb_documents d where d.client_id = k.client_id and d.knowledge_base_id = k.id and d.deleted_at is null
+			and d.status = 'processing') then 'processing' else 'ready' end,
 	ultravox_corpus_id = :provider_id::text, credential_id = :credential_id::uuid,
 	pushed_revision = greatest(pushed_revision, :revision::integer),
 	sync_status = case when revision <= :revision then 'synced' else 'pending' end, last_error = null, updated_at = tl_now()
@@ -78,6 +80,15 @@ values (:id::uuid, tl_agency(), tl_client(), :kb::uuid, 'file', :id, :name::text
 insert into kb_documents (id, agency_id, client_id, knowledge_base_id, kind, url, crawl, status, started_at)
 values (:id::uuid, tl_agency(), tl_client(), :kb::uuid, 'url', :url::text, :crawl::jsonb, 'processing', tl_now())
 
+-- name: docs_insert_moved
+insert into kb_documents (id, agency_id, client_id, knowledge_base_id, kind, upload_id, file_name, file_type, file_size, copy_from, status,
+	started_at)
+values (:id::uuid, tl_agency(), tl_client(), :kb::uuid, 'file', :id, :name::text, :type::text, :bytes::bigint, :object::text, 'processing',
+	tl_now())
+
+-- name: docs_copied
+update kb_documents set copy_from = null where id = :id::uuid
+
 -- Those of the list that belong here and may begin.
 -- name: docs_begin
 update kb_documents set status = 'processing', error_message = null, started_at = tl_now(), updated_at = tl_now()
@@ -110,7 +121,7 @@ returning id
 
 -- name: docs_load
 select (select mode from clients) as mode, d.kind, d.file_name, d.file_type, d.url, d.crawl, d.status, d.ultravox_source_id, d.started_at,
-	d.deleted_at, d.upload_id, u.s3_key as object, u.declared_bytes, k.id as kb_id, k.ultravox_corpus_id, k.credential_id,
+	d.deleted_at, d.upload_id, d.copy_from, u.s3_key as object, u.declared_bytes, k.id as kb_id, k.ultravox_corpus_id, k.credential_id,
 	k.deleted_at as kb_deleted_at, k.status as kb_status
 from kb_documents d join knowledge_bases k on k.client_id = d.client_id and k.id = d.knowledge_base_id
 left join uploads u on u.client_id = d.client_id and u.id = d.upload_id

@@ -146,6 +146,37 @@ static enum fault check(struct req *req, const struct tool_new *in)
 	return tool_placeholders_check(req->arena, in->endpoint, schema);
 }
 
+static void insert(struct tx *tx, struct str id, const struct tool_new *in, struct str how, struct str sealed)
+{
+	tools_insert_later(tx, (struct tools_insert){ .id = id, .name = in->name, .description = in->description, .category = in->category,
+		.endpoint = in->endpoint, .method = in->method, .authentication = how, .sealed = sealed, .parameters = in->parameters,
+		.response_schema = in->response_schema, .timeout = in->timeout_seconds }, NULL);
+}
+
+enum fault tool_read(struct req *req, const json_t *object, struct str secret, struct tool_made *ret)
+{
+	struct shape_warning *ignored = NULL;
+	struct str none;
+	json_t *how;
+	uint64_t set;
+	*ret = (struct tool_made){ .id = uuid_make(req->arena) };
+	TRY(shape_read(req->arena, &new_shape, object, &ret->in, &set, &ignored));
+	TRY(check(req, &ret->in));
+	TRY(read_authentication(req, ret->in.authentication, true, &ret->how, &none));
+	TRY(json_read(req->arena, ret->how, &how));
+	ret->lacks_secret = !secret.n && !str_is(json_text(how, "type"), "none");
+	if (secret.n && (!printable(secret) || secret.n > 8192))
+		return fault_field("secret", "must be 1..8192 bytes without control characters");
+	return secret.n ? vault_entrust(req->arena, tool_context(req->arena, ret->id), secret, &ret->sealed) : OK;
+}
+
+void tool_add(struct tx *tx, const struct tool_made *made)
+{
+	struct job_order push = { .kind = "tool.push", .resource_type = "tool", .resource_id = made->id };
+	insert(tx, made->id, &made->in, made->how, made->sealed);
+	job_add(tx, &push);
+}
+
 static enum fault create(struct req *req)
 {
 	struct tool_new *in = req->in;
@@ -159,9 +190,7 @@ static enum fault create(struct req *req)
 	TRY(req_begin(req));
 	TRY(tools_mode(&req->tx, (struct tools_mode){ 0 }, &client));
 	TRY(voice_account_expect(&req->tx, pg_col(req->arena, &client, 0, "mode")));
-	tools_insert_later(&req->tx, (struct tools_insert){ .id = id, .name = in->name, .description = in->description,
-		.category = in->category, .endpoint = in->endpoint, .method = in->method, .authentication = how, .sealed = sealed,
-		.parameters = in->parameters, .response_schema = in->response_schema, .timeout = in->timeout_seconds }, NULL);
+	insert(&req->tx, id, in, how, sealed);
 	TRY(tools_get(&req->tx, (struct tools_get){ .id = id }, &row));
 	effect_location(req, "tools", id);
 	return effect_run(req, &pushing, id, &row, STR_NULL, "tool.created", tool_event_data(req->arena, id, STR_NULL, "creating"), 201);

@@ -27,6 +27,15 @@ enum fault tool_placeholders_check(struct arena *arena, struct str endpoint, con
 /* Where a parameter goes: path, query or body. */
 const char *tool_location(struct arena *arena, struct str endpoint, struct str method, const char *name);
 
+/* One that is moved here: read by the shape of POST /tools and sealed (waits); then queued with its job in a transaction. */
+struct tool_made {
+	struct str id, how, sealed;
+	struct tool_new in;
+	bool lacks_secret;
+};
+enum fault tool_read(struct req *req, const json_t *object, struct str secret, struct tool_made *ret) MUST_CHECK;
+void tool_add(struct tx *tx, const struct tool_made *made);
+
 enum fault tool_push(struct job *job) MUST_CHECK;
 enum fault tool_test(struct job *job) MUST_CHECK;
 struct str tool_event_data(struct arena *arena, struct str id, struct str provider_id, const char *status);

@@ -125,6 +125,14 @@ enum fault uploads_put(struct req *req, const struct upload_rule *rule, struct s
 
 void uploads_admit_last(struct req *req) { uploads_admit_later(&req->tx, (struct uploads_admit){ 0 }, NULL); }
 
+void uploads_move(struct tx *tx, const char *kind, struct str parent_id, struct str id, struct str name, struct str ext, int64_t bytes)
+{
+	uploads_insert_later(tx, (struct uploads_insert){ .id = id, .kind = str_of(kind), .parent_id = parent_id, .filename = name, .ext = ext,
+		.bytes = bytes, .key = str_format(tx->arena, "uploads/client_%.*s/%s/%.*s.%.*s", STRF(tx->scope.client_id), kind, STRF(id),
+			STRF(ext)) }, NULL);
+	uploads_mark(tx, id, "uploaded", bytes);
+}
+
 enum fault uploads_find(struct tx *tx, const char *kind, struct str parent_id, struct str id_or_key, struct upload_row *ret)
 {
 	struct rows r;

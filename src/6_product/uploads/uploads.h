@@ -31,6 +31,8 @@ enum fault uploads_read(struct req *req, struct str files, const struct upload_r
 enum fault uploads_put(struct req *req, const struct upload_rule *rule, struct str parent_id, const struct upload_file *files, size_t n,
 	struct str *ret_items) MUST_CHECK;
 void uploads_admit_last(struct req *req);
+/* A file that we put there ourselves: its row, already used. */
+void uploads_move(struct tx *tx, const char *kind, struct str parent_id, struct str id, struct str name, struct str ext, int64_t bytes);
 
 /* A file that was issued to this client for this kind and parent, named by its id or key; NOT_FOUND else, whatever the spelling. */
 struct upload_row {
