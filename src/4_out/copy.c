@@ -28,6 +28,7 @@ static struct str reference_of(struct job *job, const struct copy_kind *kind)
 	return b64url_write(job->arena, bytes);
 }
 
+#define SOON_TRIES 20		/* then ever more slowly: the provider is away */
 #define BUSY_US (US_PER_S / 2)
 
 static void release(struct copy *c, struct tx *tx)
@@ -80,10 +81,11 @@ static enum fault note_posted(struct copy *c)
 static enum fault create(struct copy *c, struct voice_answer *ret)
 {
 	struct str body;
+	if (!c->kind->create)
+		TRY(c->kind->body(c, true, &body));
+	TRY(note_posted(c));
 	if (c->kind->create)
 		return c->kind->create(c, ret);
-	TRY(c->kind->body(c, true, &body));
-	TRY(note_posted(c));
 	*ret = voice_create(c->job->arena, &c->account, c->kind->path, body, c->kind->id_field);
 	return OK;
 }
@@ -188,6 +190,8 @@ enum fault copy_push(struct job *job, const struct copy_kind *kind)
 	if (!pg_null(&c.row, 0, "deleted_at"))
 		return take_away(&c, mode);
 	enum fault fault = c.provider_id.n ? change(&c, mode) : push_new(&c, mode);
+	if (fault != OK && !job->again_us && job->attempts < SOON_TRIES)
+		job->again_us = provider_pause_us(job->attempts, fault_note->retry_after_s);
 	if (fault == FAULT_PROVIDER_ERROR && !job->ended)	/* of body: nothing that another try would change */
 		return copy_failed(&c, str_copy(job->arena, str_of(fault_note->message)));
 	return fault;

@@ -55,7 +55,8 @@ static void remember(struct http_request *r, struct str body)
 			? STR("***") : h->value);
 	}
 	buf_format(&b, "},\"status\":%d,\"body\":", r->reply_break ? 0 : r->status);
-	buf_json(&b, str_utf8(body) && body.n < TEXT_BYTES ? body : STR("(binary)"));
+	buf_json(&b, str_starts(http_header(r, "content-type"), "multipart/") ? form_names(r, body) : str_utf8(body) && body.n < TEXT_BYTES
+		? body : STR("(binary)"));
 	buf_text(&b, ",\"answer\":");
 	buf_json(&b, str_utf8(r->reply_body) ? r->reply_body : STR("(binary)"));
 	buf_char(&b, '}');
@@ -115,8 +116,26 @@ static void control_calls(struct http_request *r)
 	http_reply(r, 200, "application/json", buf_view(&b));
 }
 
+/* What is planted, and how often it is left. */
+static void list_faults(struct http_request *r)
+{
+	struct buf b = BUF_IN(r->arena, 1 << 20);
+	buf_char(&b, '[');
+	for (struct fault_rule *f = rules; f; f = f->next) {
+		buf_text(&b, b.n > 1 ? ",{\"match\":" : "{\"match\":");
+		buf_json(&b, str_of(f->match));
+		buf_format(&b, ",\"mode\":\"%s\",\"left\":%d}", f->mode, f->left);
+	}
+	buf_char(&b, ']');
+	http_reply(r, 200, "application/json", buf_view(&b));
+}
+
 static void control_faults(struct http_request *r, const json_t *in)
 {
+	if (str_is(r->method, "GET")) {
+		list_faults(r);
+		return;
+	}
 	if (str_is(r->method, "DELETE")) {
 		rules = NULL;
 		http_reply(r, 204, NULL, STR(""));

@@ -28,6 +28,8 @@ struct form_field {
 /* Parts of a multipart/form-data body (RFC 7578), one after the other; *rest begins as the body. */
 bool form_part(struct http_request *request, struct str *rest, const char *name, struct form_field *ret_field);
 
+struct str form_names(struct http_request *request, struct str body);	/* comma list of its parts' names */
+
 /* making.c: tools, corpora with their sources, voices. false: not its path. */
 bool making_handle(struct http_request *request, struct str area, struct str id, struct str part, const json_t *in, struct str body);
 bool upload_handle(struct http_request *request, struct str body);	/* PUT to a presigned URL */

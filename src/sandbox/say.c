@@ -59,6 +59,19 @@ static struct str line_value(struct str head, const char *key)
 	return str_cut(&rest, *key == ' ' || key[strlen(key) - 1] == '"' ? '"' : '\r');
 }
 
+struct str form_names(struct http_request *r, struct str body)
+{
+	struct buf b = BUF_IN(r->arena, 4096);
+	const char *at;
+	while ((at = memmem(body.p, body.n, "form-data; name=\"", 17))) {
+		body = str_from(body, (size_t)(at - body.p) + 17);
+		if (b.n)
+			buf_char(&b, ',');
+		buf_str(&b, str_cut(&body, '"'));
+	}
+	return buf_view(&b);
+}
+
 /* The next part whose name is `name`, from *rest on. */
 bool form_part(struct http_request *r, struct str *rest, const char *name, struct form_field *ret)
 {

@@ -9,6 +9,10 @@ import referencing
 import referencing.jsonschema
 import yaml
 
+from test_knowledge import base, upload
+from test_tools import WEATHER, tool
+from test_voices import clone
+
 CREATE = "POST /api/agents/*/calls"
 
 
@@ -135,6 +139,12 @@ USED = {
     ("GET", "/api/agents"), ("POST", "/api/agents"), ("PATCH", "/api/agents/{agent_id}"), ("DELETE", "/api/agents/{agent_id}"),
     ("POST", "/api/agents/{agent_id}/calls"), ("GET", "/api/calls"), ("GET", "/api/calls/{call_id}"),
     ("GET", "/api/calls/{call_id}/messages"), ("GET", "/api/calls/{call_id}/recording"), ("GET", "/api/webhooks"), ("POST", "/api/webhooks"),
+    ("GET", "/api/tools"), ("POST", "/api/tools"), ("PUT", "/api/tools/{tool_id}"), ("DELETE", "/api/tools/{tool_id}"),
+    ("GET", "/api/corpora"), ("POST", "/api/corpora"), ("PATCH", "/api/corpora/{corpus_id}"), ("DELETE", "/api/corpora/{corpus_id}"),
+    ("POST", "/api/corpora/{corpus_id}/uploads"), ("POST", "/api/corpora/{corpus_id}/sources"), ("GET", "/api/corpora/{corpus_id}/sources"),
+    ("GET", "/api/corpora/{corpus_id}/sources/{source_id}"), ("DELETE", "/api/corpora/{corpus_id}/sources/{source_id}"),
+    ("POST", "/api/corpora/{corpus_id}/query"), ("GET", "/api/voices"), ("POST", "/api/voices"), ("GET", "/api/voices/{voice_id}"),
+    ("PATCH", "/api/voices/{voice_id}"), ("DELETE", "/api/voices/{voice_id}"), ("GET", "/api/voices/{voice_id}/preview"),
 }
 
 
@@ -175,8 +185,12 @@ class Schema:
 
     def request(self, entry):
         template, operation = self.operation(entry["method"], entry["path"])
-        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-        if body is not None:
+        content = operation.get("requestBody", {}).get("content", {})
+        body = content.get("application/json", {}).get("schema")
+        if entry["headers"].get("content-type", "").startswith("multipart/form-data"):
+            form, names = content["multipart/form-data"]["schema"], set(entry["body"].split(","))  # the sandbox logs the parts' names
+            assert set(form["required"]) <= names <= set(form["properties"]), names
+        elif body is not None:
             # readOnly fields are required of answers, not of requests
             sent = json.loads(entry["body"])
             name = body["$ref"].rsplit("/", 1)[1]
@@ -189,7 +203,9 @@ class Schema:
             raise AssertionError(f"{template} takes no body")
         answer = operation["responses"].get(str(entry["status"]), {}).get("content", {}).get("application/json", {}).get("schema")
         if answer is not None and entry["answer"] and entry["status"] < 300:
-            self.check(answer["$ref"].rsplit("/", 1)[1], json.loads(entry["answer"]))
+            said = json.loads(entry["answer"])
+            for one in said if answer.get("type") == "array" else [said]:
+                self.check((answer["items"] if answer.get("type") == "array" else answer)["$ref"].rsplit("/", 1)[1], one)
         return entry["method"], template
 
 
@@ -200,6 +216,40 @@ def schema():
         print("the provider's schema is not at hand (TRUNKLINE_ULTRAVOX_SCHEMA): this check was not made")
         return None
     return Schema(path)
+
+
+def use_everything(server, client):
+    """Tools, knowledge bases and voices of every kind, each made once after a doubt, changed, used and deleted."""
+    made = [tool(client, authentication=how) for how in ({"type": "bearer", "secret": "a_secret_1"}, {"type": "basic", "secret": "me:a_secret_2"},
+                                                         {"type": "api_key", "name": "k", "location": "query", "secret": "a_secret_3"})]
+    client.request("PATCH", f"/tools/{made[0]['id']}", json={"method": "GET"})
+    kb = base(client, description="All")["id"]
+    client.request("PATCH", f"/kb/{kb}", json={"name": "Other"})
+    doc, = upload(client, kb, ("a.txt", b"words of the base"))
+    plan(server, "POST /api/corpora/*/sources", "drop_after", times=1)
+    client.post(f"/kb/{kb}/files/ingest", {"document_ids": [doc]})
+    client.post(f"/kb/{kb}/urls", {"url": "https://example.com/", "max_depth": 2})
+    voice = clone(client).json()["data"]["id"]
+    client.request("PATCH", f"/voices/{voice}", json={"name": "Other", "language": "de"})
+    client.get(f"/voices/{voice}/preview")
+    for provider, settings in (("elevenlabs", {"stability": 0.5, "use_speaker_boost": True}), ("cartesia", {}), ("lmnt", {"speed": 1.1}),
+                               ("google_cloud", {"speaking_rate": 1.1}), ("inworld", {"temperature": 0.7}), ("respeecher", {"temperature": 0.2})):
+        reference = client.post("/voices", {"name": provider, "provider_overrides": {"provider": provider, "voice_id": "v1", "model": "m", "settings": settings}})
+        assert reference.status_code == 201, reference.text
+    for path, kind in (("/tools", "POST /api/tools"), ("/kb", "POST /api/corpora"), ("/voices", "POST /api/voices")):
+        plan(server, kind, "status", status=500, times=1)
+    client.post("/tools", WEATHER)
+    client.post("/kb", {"name": "Doubt"})
+    client.post("/voices", {"name": "Doubt", "source": {"provider_voice_id": "v2"}, "provider_overrides": {"provider": "lmnt"}})
+    server.advance(120)
+    httpx.delete(server.sandbox + "/_sandbox/faults")
+    assert client.post(f"/kb/{kb}/query", {"query": "words"}).json()["data"]["results"]
+    agent = client.post("/agents", {"name": "All", "system_prompt": "You are the front desk.", "voice_id": voice, "knowledge_bases": [kb],
+                                    "tools": [{"tool_id": t["id"], "parameters": {"city": "Bonn"}} for t in made[:1]]}).json()["data"]["id"]
+    for path in (f"/agents/{agent}", f"/kb/{kb}/documents/{doc}", f"/kb/{kb}", f"/voices/{voice}", f"/tools/{made[0]['id']}"):
+        gone = client.request("DELETE", path)
+        assert gone.status_code == 200, gone.text
+        server.advance(10)
 
 
 def test_every_exchange_fits_the_providers_schema(server, client, schema):
@@ -214,6 +264,7 @@ def test_every_exchange_fits_the_providers_schema(server, client, schema):
     client.call("+15555550100", agent=agent, call_settings={"greeting": "Hi", "ring_timeout_seconds": 20}, context={"name": "Anna"})
     client.call("+15555550120", agent=agent)
     client.call("+15555550130", agent=agent)
+    use_everything(server, client)
     client.request("DELETE", f"/agents/{agent}")
     server.advance(7200)
     seen = set()
@@ -226,7 +277,7 @@ def test_every_exchange_fits_the_providers_schema(server, client, schema):
 def test_the_schema_check_can_fail(schema):
     if schema is None:
         return
-    entry = {"method": "POST", "path": "/api/agents/x/calls", "status": 201, "answer": "",
+    entry = {"method": "POST", "path": "/api/agents/x/calls", "status": 201, "answer": "", "headers": {},
              "body": json.dumps({"metadata": {"a": "b"}, "recordingEnable": True})}
     with pytest.raises(jsonschema.ValidationError):
         schema.request(entry)
