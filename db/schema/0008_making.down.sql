@@ -6,6 +6,7 @@ drop table copy_claims, number_orders, phone_numbers, agent_knowledge_bases, age
 alter table agents drop constraint agents_client_id_voice_id_fkey;
 drop index agents_voice;
 drop table voices;
+alter table call_artifacts drop column sha256;
 alter table calls drop constraint calls_number, drop column medium;
 update calls set phone_number = 'web' where phone_number is null;
 alter table calls alter column phone_number set not null;

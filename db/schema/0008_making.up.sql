@@ -208,6 +208,8 @@ alter table calls alter column phone_number drop not null,
 	add column medium text not null default 'phone' check (medium in ('phone', 'bridge', 'web')),
 	add constraint calls_number check (phone_number is not null or medium = 'web');
 
+alter table call_artifacts add column sha256 text;	-- of what the provider gave, hexadecimal
+
 -- Agents name what they use by rows, not by lists in a column.
 drop view agent_rows;
 alter table agents drop column tools, drop column knowledge_bases,

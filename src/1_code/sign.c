@@ -13,6 +13,26 @@ struct str sign_sha256(struct arena *arena, struct str bytes)
 	return (struct str){ (char *)out, SHA256_BYTES };
 }
 
+struct sign_hash *sign_hash_start(void)
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	bug_unless(context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1);
+	return (struct sign_hash *)context;
+}
+
+void sign_hash_add(struct sign_hash *hash, struct str bytes)
+{
+	bug_unless(EVP_DigestUpdate((EVP_MD_CTX *)hash, bytes.p, bytes.n) == 1);
+}
+
+struct str sign_hash_end(struct arena *arena, struct sign_hash *hash)
+{
+	unsigned char *out = arena_alloc(arena, SHA256_BYTES);
+	bug_unless(EVP_DigestFinal_ex((EVP_MD_CTX *)hash, out, NULL) == 1);
+	EVP_MD_CTX_free((EVP_MD_CTX *)hash);
+	return (struct str){ (char *)out, SHA256_BYTES };
+}
+
 struct str sign_hmac(struct arena *arena, struct str key, struct str message)
 {
 	unsigned char *out = arena_alloc(arena, SHA256_BYTES);

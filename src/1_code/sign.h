@@ -10,6 +10,11 @@
 
 struct str sign_sha256(struct arena *arena, struct str bytes);
 struct str sign_hmac(struct arena *arena, struct str key, struct str message);	/* HMAC-SHA256 */
+/* The same in parts; the end frees it. */
+struct sign_hash;
+struct sign_hash *sign_hash_start(void);
+void sign_hash_add(struct sign_hash *hash, struct str bytes);
+struct str sign_hash_end(struct arena *arena, struct sign_hash *hash);
 bool sign_same(struct str a, struct str b);	/* equal, in time that depends on the lengths only */
 
 /* Ed25519 (RFC 8032) with raw 32-byte seed and public key. */

@@ -12,15 +12,18 @@
 #include <stdlib.h>
 
 #define POOL_HANDLES 64
+#define PART_BYTES ((size_t)1 << 20)
+#define REFUSAL_BYTES ((size_t)64 << 10)
 
 struct transfer {
 	struct fetch *fetch;
 	struct fiber *fiber;
 	struct buf answer;
 	struct arena *arena;
-	size_t sent;
+	size_t sent, taken;
+	CURL *easy;
 	CURLcode result;
-	bool done, over;
+	bool done, over, taking, paused;
 };
 
 static CURLM *multi;
@@ -125,9 +128,34 @@ static size_t on_send(char *out, size_t size, size_t n, void *user)
 	return part;
 }
 
+/* A part for the taker: what fills is taken by the waiting fiber, and the transfer rests until then. */
+static size_t on_part(struct transfer *t, const char *bytes, size_t n)
+{
+	if (t->taken + t->answer.n + n > t->fetch->most_bytes) {
+		t->over = true;
+		return 0;
+	}
+	if (t->answer.n && t->answer.n + n > PART_BYTES) {
+		t->paused = true;
+		fiber_wake(t->fiber);
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	buf_add(&t->answer, bytes, n);
+	return n;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *user)
 {
 	struct transfer *t = user;
+	long status = 0;
+	if (t->fetch->take && !t->answer.n && !t->taken) {
+		curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+		t->taking = status / 100 == 2;
+	}
+	if (t->taking)
+		return on_part(t, bytes, size * n);
+	if (t->fetch->take && t->answer.n + size * n > REFUSAL_BYTES)
+		return size * n;
 	size_t room = t->fetch->most_bytes - t->answer.n, want = size * n;
 	if (want > room) {
 		buf_add(&t->answer, bytes, room);
@@ -169,6 +197,8 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *user)
 		t->fetch->content_type = str_copy(t->arena, value);
 	else if (str_is(key, "location"))
 		t->fetch->location = str_copy(t->arena, value);
+	else if (str_is(key, "etag"))
+		t->fetch->etag = str_copy(t->arena, value);
 	else if (str_is(key, "content-length"))
 		t->fetch->answer_bytes = str_int(value, &t->fetch->answer_bytes) ? t->fetch->answer_bytes : -1;
 	else if (str_is(key, "retry-after"))
@@ -270,6 +300,19 @@ static enum fault outcome(const struct transfer *t, CURL *easy, struct fetch *f)
 	return fault_raise(FAULT_IO, "The connection broke: %s", curl_easy_strerror(t->result));
 }
 
+static enum fault take_part(struct transfer *t)
+{
+	bool resume = t->paused;
+	struct str part = buf_view(&t->answer);
+	t->taken += part.n;
+	enum fault fault = part.n ? t->fetch->take(t->fetch->context, part) : OK;
+	t->answer.n = 0;
+	t->paused = false;
+	if (fault == OK && resume && !t->done)
+		curl_easy_pause(t->easy, CURLPAUSE_CONT);	/* gives the held part again */
+	return fault;
+}
+
 enum fault fetch_run(struct arena *arena, struct fetch *f)
 {
 	int64_t started_us = clock_real_us();
@@ -286,7 +329,7 @@ enum fault fetch_run(struct arena *arena, struct fetch *f)
 		return fault_raise(FAULT_CONNECT, "The name was not resolved in time");
 
 	struct transfer t = { .fetch = f, .fiber = fiber_current(), .arena = arena,
-		.answer = BUF_IN(arena, f->most_bytes) };
+		.answer = BUF_IN(arena, f->take ? PART_BYTES + CURL_MAX_WRITE_SIZE : f->most_bytes) };
 	struct curl_slist *headers = NULL, *connect_to = curl_slist_append(NULL, target.p);
 	for (size_t i = 0; i < f->header_count; i++) {
 		const struct fetch_header *h = &f->headers[i];
@@ -297,12 +340,21 @@ enum fault fetch_run(struct arena *arena, struct fetch *f)
 	}
 	headers = curl_slist_append(headers, "Expect:");
 	CURL *easy = pooled ? pool[--pooled] : curl_easy_init();
+	t.easy = easy;
 	set_options(easy, &t, f, headers, connect_to, left_ms);
 	curl_multi_add_handle(multi, easy);
-	while (!t.done)
+	enum fault stopped = OK;
+	while (!t.done && stopped == OK) {
 		fiber_park();
+		if (t.taking && (t.paused || t.done))
+			stopped = take_part(&t);
+	}
+	if (t.taking && stopped == OK && t.answer.n)
+		stopped = take_part(&t);
 	curl_multi_remove_handle(multi, easy);
-	enum fault fault = outcome(&t, easy, f);
+	enum fault fault = stopped != OK ? stopped : outcome(&t, easy, f);
+	if (t.taking)
+		f->answer = STR("");
 	curl_slist_free_all(headers);
 	curl_slist_free_all(connect_to);
 	curl_easy_reset(easy);

@@ -20,12 +20,16 @@ struct fetch {
 	bool public_only;		/* refuse any address that is not public */
 	int64_t timeout_ms;		/* real time, total */
 	size_t most_bytes;		/* of the answer; more is FAULT_IO */
+	/* Where a 2xx body goes, part by part, instead of memory: called on the waiting fiber, which may wait; the other side is held
+	 * back meanwhile. A fault ends the transfer. Other answers stay in memory, 64 KiB of them. */
+	enum fault (*take)(void *context, struct str part);
+	void *context;
 	bool cut;			/* keep the first most_bytes instead and stop reading */
 	/* the answer */
 	int status;
 	struct str answer;		/* in the arena */
 	struct str content_type;
-	struct str location;
+	struct str location, etag;
 	int64_t answer_bytes;		/* what Content-Length says, also of a HEAD; -1 = not said */
 	int retry_after_s;		/* -1 = not said; a date is turned into seconds */
 	bool sent;			/* the request may have reached the other side */

@@ -115,7 +115,7 @@ enum fault provider_exchange(struct arena *arena, const struct provider_at *at, 
 	TRY(circuit_enter(c, f));
 	pace(at);
 	f->url = str_format(arena, "%.*s%s", STRF(at->base_url), path);
-	f->timeout_ms = config.provider_timeout_ms;
+	f->timeout_ms = f->timeout_ms ? f->timeout_ms : config.provider_timeout_ms;
 	int64_t started_us = clock_real_us();
 	metric_add(METRIC_provider_requests, 1);
 	enum fault fault = fetch_run(arena, f);

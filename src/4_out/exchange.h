@@ -15,8 +15,8 @@ struct provider_at {
 	int64_t per_second;		/* requests; 0 = unpaced */
 };
 
-/* Sends `f` (method, headers, body, most_bytes set) to base_url + path. As fetch_run; while the circuit is open FAULT_CONNECT with
- * f->sent false and f->retry_after_s until the next probe. */
+/* Sends `f` (method, headers, body, most_bytes set; timeout_ms 0 = the usual one) to base_url + path. As fetch_run; while the
+ * circuit is open FAULT_CONNECT with f->sent false and f->retry_after_s until the next probe. */
 enum fault provider_exchange(struct arena *arena, const struct provider_at *at, const char *path, struct fetch *f) MUST_CHECK;
 
 /* How long until the next try, after `tries` of them: 0.5 s doubling, at most 10 s, plus 0..30 %, never less than Retry-After. */

@@ -9,7 +9,8 @@
 #include <stdio.h>
 
 #define ANSWER_BYTES ((size_t)4 << 20)
-#define RECORDING_BYTES ((size_t)64 << 20)
+#define PREVIEW_BYTES ((size_t)10 << 20)
+#define TRANSFER_MS 600000
 #define MOST_PAGES 200
 #define REAL_BASE_URL "https://api.ultravox.ai"
 
@@ -219,23 +220,45 @@ enum fault voice_messages(struct arena *arena, const struct voice_account *accou
 	return OK;
 }
 
+/* Bytes of any type: 200, or a redirect to a store that gets no key of ours. */
+static enum fault bytes(struct arena *arena, const struct voice_account *account, struct str path, const struct fetch *more,
+	struct fetch *f)
+{
+	struct provider_at at = { "ultravox", account->base_url, account->api_key, account->request_id, config.ultravox_requests_per_second };
+	struct fetch_header headers[] = { { "X-API-Key", account->api_key }, { "Accept", STR("*/*") } };
+	*f = *more;
+	f->method = "GET", f->headers = headers, f->header_count = 2;
+	TRY(provider_exchange(arena, &at, path.p, f));
+	if (f->status >= 300 && f->status < 400 && f->location.n) {
+		struct str location = f->location;
+		*f = *more;
+		f->method = "GET", f->url = location, f->timeout_ms = more->timeout_ms ? more->timeout_ms : config.provider_timeout_ms;
+		TRY(fetch_run(arena, f));
+	}
+	if (f->status == 404 || f->status == 425)
+		return fault_raise(FAULT_NOT_FOUND, "The provider has none yet");
+	if (f->status == 200)
+		return OK;
+	struct str problem = f->status < 500 ? problem_of(arena, f->answer) : STR("");
+	return fault_raise(f->status < 500 && f->status != 429 ? FAULT_PROVIDER_ERROR : FAULT_IO, "Ultravox answered %d: %.*s", f->status,
+		STRF(problem));
+}
+
 enum fault voice_bytes(struct arena *arena, const struct voice_account *account, struct str path, struct str *ret_bytes,
 	struct str *ret_type)
 {
-	struct fetch f;
-	TRY(exchange(arena, account, "GET", path.p, STR_NULL, STR_NULL, RECORDING_BYTES, &f));
-	if (f.status >= 300 && f.status < 400 && f.location.n) {
-		f = (struct fetch){ .method = "GET", .url = f.location, .timeout_ms = config.provider_timeout_ms, .most_bytes = RECORDING_BYTES };
-		TRY(fetch_run(arena, &f));
-	}
-	if (f.status == 404 || f.status == 425)
-		return fault_raise(FAULT_NOT_FOUND, "The provider has none yet");
-	if (f.status != 200) {
-		struct str problem = f.status < 500 ? problem_of(arena, f.answer) : STR("");
-		return fault_raise(f.status < 500 && f.status != 429 ? FAULT_PROVIDER_ERROR : FAULT_IO, "Ultravox answered %d: %.*s", f.status,
-			STRF(problem));
-	}
+	struct fetch f, more = { .most_bytes = PREVIEW_BYTES };
+	TRY(bytes(arena, account, path, &more, &f));
 	*ret_bytes = f.answer;
+	*ret_type = f.content_type;
+	return OK;
+}
+
+enum fault voice_bytes_to(struct arena *arena, const struct voice_account *account, struct str path, int64_t most,
+	enum fault (*take)(void *context, struct str part), void *context, struct str *ret_type)
+{
+	struct fetch f, more = { .most_bytes = (size_t)most, .timeout_ms = TRANSFER_MS, .take = take, .context = context };
+	TRY(bytes(arena, account, path, &more, &f));
 	*ret_type = f.content_type;
 	return OK;
 }

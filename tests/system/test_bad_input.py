@@ -28,7 +28,7 @@ BODIES = [
     ("too many values", b'{"a":[' + b"0," * 200001 + b"0]}", 400, "bad_request"),
     ("too large", b'{"a":"' + b"x" * (1 << 20) + b'"}', 413, "payload_too_large"),
     ("nothing", b"", 422, "validation_error"),
-    ("odd list items", b'{"name":"a","system_prompt":"0123456789","tools":[null,1,{}]}', 404, "not_found"),
+    ("odd list items", b'{"name":"a","system_prompt":"0123456789","tools":[null,1,{}]}', 422, "validation_error"),
     ("wrong types", b'{"name":1,"system_prompt":[]}', 422, "validation_error"),
 ]
 

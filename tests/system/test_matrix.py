@@ -1,6 +1,7 @@
 """Every route x every role and scope x own, foreign, missing and malformed tenant x valid, expired and forged credential. What each
 must answer is worked out from the route's own row (roles, scope, agency flag in /openapi.json), never from a list kept here."""
 import itertools
+import re
 import uuid
 
 import psycopg
@@ -9,6 +10,8 @@ import pytest
 from conftest import Server, Tenant, ledger_is_right
 from test_access import key
 from test_isolation import NOT_TENANT, tables
+from test_knowledge import base
+from test_tools import tool
 
 ROLES = {"client_user": 1, "client_admin": 2, "agency_admin": 4}
 
@@ -77,7 +80,7 @@ def test_every_route_answers_every_caller_as_its_row_says(server, people):
                "malformed": "zebra"}
     wrong, tried = [], 0
     for n, ((method, path, operation), who, (tenant, header)) in enumerate(itertools.product(routes(server), crowd, tenants.items())):
-        where = path.replace("{id}", str(uuid.uuid4())).removeprefix("/api/v1")
+        where = re.sub(r"{\w*id}", lambda _: str(uuid.uuid4()), path).removeprefix("/api/v1")
         # failed credentials charge an address, and one that is all used up answers 429: each comes from its own
         headers = {"X-Forwarded-For": f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}"}
         if header:
@@ -93,11 +96,22 @@ def test_every_route_answers_every_caller_as_its_row_says(server, people):
     assert tried > 2000
 
 
+def fingerprint(server, tenant):
+    """Of all that a tenant keeps."""
+    kept = ("agents", "webhook_endpoints", "users", "api_keys", "voices", "tools", "knowledge_bases", "kb_documents", "phone_numbers", "agent_tools")
+    return server.sql("select md5(string_agg(r, '' order by r)) from (" + " union all ".join(
+        f"select t::text r from {table} t where client_id = %s" for table in kept) + ") x", *[tenant.id] * len(kept))
+
+
 def test_no_route_shows_or_changes_a_strangers_row(server, people):
     """Ids of rows that exist answer like ids that do not, on every method, to every role of another tenant."""
     client, _ = people
     other = client.stranger
     theirs = {"agents": other.agent(), "clients": other.id}
+    theirs["tools"], theirs["kb"] = tool(other)["id"], base(other)["id"]
+    theirs["voices"] = other.post("/voices", {"name": "Theirs", "provider_overrides": {"provider": "lmnt", "voice_id": "v"}}).json()["data"]["id"]
+    theirs["numbers"] = other.post("/telephony/numbers/import", {"phone_number": "+15005550012"}).json()["data"]["id"]
+    document = other.post(f"/kb/{theirs['kb']}/urls", {"url": "https://example.com/"}).json()["data"]["id"]
     theirs["calls"] = other.call(agent=theirs["agents"]).json()["data"]["id"]
     theirs["webhooks"] = other.post("/webhooks", {"url": "https://example.com/x", "event_types": ["*"]}).json()["data"]["id"]
     theirs["users"] = other.post("/users", {"email": "s@example.com", "role": "client_user"}).json()["data"]["id"]
@@ -107,9 +121,7 @@ def test_no_route_shows_or_changes_a_strangers_row(server, people):
         theirs[kind] = asked.json()["data"]["id"]
     theirs["jobs"] = str(server.sql("select id from jobs where client_id = %s limit 1", other.id)[0][0])
     server.advance(2)  # what was begun comes to rest
-    before = server.sql("select md5(string_agg(r, '' order by r)) from (select a::text r from agents a where client_id = %s union all "
-                        "select w::text from webhook_endpoints w where client_id = %s union all select u::text from users u where client_id = %s "
-                        "union all select k::text from api_keys k where client_id = %s) x", other.id, other.id, other.id, other.id)
+    before = fingerprint(server, other)
     tried = 0
     for method, path, operation in routes(server):
         if "{id}" not in path:
@@ -120,16 +132,15 @@ def test_no_route_shows_or_changes_a_strangers_row(server, people):
                 continue
             token = client.make_token(role)
             headers = {"x-client-id": client.id} if role == "agency_admin" and not operation["x-agency"] else {}
-            body = {"name": "Mine now", "key_name": "Mine now"} if method in ("PATCH", "PUT", "POST") else None
-            seen, missing = (client.request(method, path.replace("{id}", i).removeprefix("/api/v1"), token=token, json=body, headers=headers)
+            body = {"name": "Mine now", "key_name": "Mine now", "query": "x", "url": "https://example.com/", "document_ids": [str(uuid.uuid4())],
+                    "files": [{"filename": "a.txt", "file_size": 1}]} if method in ("PATCH", "PUT", "POST") else None
+            seen, missing = (client.request(method, path.replace("{id}", i).replace("{doc_id}", document).removeprefix("/api/v1"), token=token, json=body, headers=headers)
                              for i in (theirs[kind], str(uuid.uuid4())))
             assert seen.status_code == missing.status_code == 404, (method, path, role, seen.text, missing.text)
             assert seen.json()["error"]["message"] == missing.json()["error"]["message"]
             tried += 1
     assert tried >= 40
-    assert server.sql("select md5(string_agg(r, '' order by r)) from (select a::text r from agents a where client_id = %s union all "
-                      "select w::text from webhook_endpoints w where client_id = %s union all select u::text from users u where client_id = %s "
-                      "union all select k::text from api_keys k where client_id = %s) x", other.id, other.id, other.id, other.id) == before
+    assert fingerprint(server, other) == before
 
 
 def test_in_every_table_another_tenant_sees_and_changes_nothing(server, people):

@@ -96,10 +96,10 @@ def test_an_import(server, client):
     error(client.post("/telephony/numbers/import", {"phone_number": "+15005550007"}), 409, "conflict")
     stranger = server.client()
     taken = stranger.post("/telephony/numbers/import", {"phone_number": "+15005550007"})
-    error(taken, 502, "provider_error")
+    error(taken, 422, "validation_error")
     absent = client.post("/telephony/numbers/import", {"phone_number": "+14155550000"})
-    error(absent, 502, "provider_error")
-    assert "does not own" in absent.json()["error"]["message"]
+    error(absent, 422, "validation_error")
+    assert "does not own" in absent.json()["error"]["details"]["phone_number"] and stranger.get("/telephony/numbers").json()["data"] == []
     released = client.post(f"/telephony/numbers/{row['id']}/release").json()["data"]
     assert released["status"] == "released" and owned(server, "+15005550007"), "an imported number stays with its owner"
     assert stranger.post("/telephony/numbers/import", {"phone_number": "+15005550007"}).status_code == 201

@@ -4,9 +4,14 @@
 #include "artifacts.sql.h"
 #include "dial.h"
 #include "../../0_base/clock.h"
+#include "../../1_code/b64.h"
+#include "../../1_code/sign.h"
 #include "../../1_code/uuid.h"
+#include "../../2_io/file.h"
+#include "../../3_core/config.h"
 #include "../../3_core/events.h"
 #include "../../4_out/objects.h"
+#include <fcntl.h>
 #include <stdlib.h>
 
 #define DEADLINE_US (86400 * US_PER_S)
@@ -116,44 +121,83 @@ enum fault call_transcript(struct job *job)
 		str_format(job->arena, "{\"call_id\":\"%.*s\",\"items\":%lld}", STRF(job->resource_id), (long long)count));
 }
 
+/* A recording on its way through a file of ours: never the whole in memory. */
+struct tape {
+	int fd;
+	int64_t bytes;
+	struct sign_hash *hash;
+	char head[4096];	/* enough for a WAV's header */
+};
+
+static enum fault take(void *context, struct str part)
+{
+	struct tape *t = context;
+	if (t->bytes < (int64_t)sizeof t->head) {
+		size_t at = (size_t)t->bytes, room = sizeof t->head - at;
+		memcpy(t->head + at, part.p, part.n < room ? part.n : room);
+	}
+	t->bytes += (int64_t)part.n;
+	sign_hash_add(t->hash, part);
+	return file_write(t->fd, part);
+}
+
 static uint32_t little(const char *p) { uint32_t v; memcpy(&v, p, 4); return v; }
 
-/* RIFF/WAVE: byte rate at 28, then chunks until "data". */
-static int64_t wav_ms(struct str audio)
+/* RIFF/WAVE: byte rate at 28, then chunks until "data". The length is what came, whatever the header of a stream says. */
+static int64_t wav_ms(const struct tape *t)
 {
-	if (audio.n < 44 || memcmp(audio.p, "RIFF", 4) != 0 || memcmp(audio.p + 8, "WAVE", 4) != 0)
+	size_t n = t->bytes < (int64_t)sizeof t->head ? (size_t)t->bytes : sizeof t->head;
+	if (n < 44 || memcmp(t->head, "RIFF", 4) != 0 || memcmp(t->head + 8, "WAVE", 4) != 0)
 		return -1;
-	uint32_t rate = little(audio.p + 28);
-	for (size_t at = 12; at + 8 <= audio.n && rate; ) {
-		uint32_t size = little(audio.p + at + 4);
-		if (memcmp(audio.p + at, "data", 4) == 0)
-			return (int64_t)(size > audio.n ? audio.n - at - 8 : size) * 1000 / rate;
+	uint32_t rate = little(t->head + 28);
+	for (size_t at = 12; at + 8 <= n && rate; ) {
+		int64_t size = little(t->head + at + 4), left = t->bytes - (int64_t)at - 8;
+		if (memcmp(t->head + at, "data", 4) == 0)
+			return (size > left ? left : size) * 1000 / rate;
 		at += 8 + (size_t)size + (size & 1);
 	}
 	return -1;
 }
 
+/* Fetched into `path`, then stored under `key` of its format. */
+static enum fault copy(struct job *job, struct artifact *a, const char *path, struct tape *t, struct artifacts_store *ret)
+{
+	struct str type;
+	TRY(file_open(path, O_WRONLY | O_CREAT | O_TRUNC, &t->fd));
+	t->hash = sign_hash_start();
+	enum fault fault = voice_bytes_to(job->arena, &a->account, str_format(job->arena, "/api/calls/%.*s/recording", STRF(a->provider_id)),
+		config.recording_max_bytes, take, t, &type);
+	file_close(t->fd);
+	struct str digest = hex_write(job->arena, sign_hash_end(job->arena, t->hash));
+	TRY(fault);
+	int64_t ms = wav_ms(t);
+	const char *format = ms >= 0 ? "wav" : "mp3";
+	struct str key = str_format(job->arena, "recordings/client_%.*s/%.*s.%s", STRF(job->scope.client_id), STRF(job->resource_id), format);
+	TRY(objects_put_file(job->arena, key, ms >= 0 ? STR("audio/wav") : STR("audio/mpeg"), path));
+	*ret = (struct artifacts_store){ .status = STR("ready"), .object_key = key, .format = str_of(format), .bytes = t->bytes,
+		.duration_ms = ms < 0 ? 0 : ms, .sha256 = digest };
+	return OK;
+}
+
 enum fault call_recording(struct job *job)
 {
 	struct artifact a = { .kind = "recording", .event = "call.recording.ready" };
-	struct str audio, type;
+	struct artifacts_store stored;
+	struct tape tape = { 0 };
 	TRY(load(job, &a));
 	if (!a.pending)
 		return OK;
-	enum fault fault = voice_bytes(job->arena, &a.account,
-		str_format(job->arena, "/api/calls/%.*s/recording", STRF(a.provider_id)), &audio, &type);
+	struct str path = str_format(job->arena, "%.*s/tmp/recording-%.*s-%.*s", STRF(config.data), STRF(job->resource_id), STRF(job->id));
+	TRY(file_make_folders(job->arena, path.p));
+	enum fault fault = copy(job, &a, path.p, &tape, &stored);
+	struct fault_note keep = *fault_note;
+	TRY(file_remove(path.p));
+	*fault_note = keep;
 	if (fault == FAULT_NOT_FOUND)
 		return later(job, &a);
 	TRY(fault);
-	int64_t ms = wav_ms(audio);
-	const char *format = ms >= 0 ? "wav" : "mp3";
-	struct str key = str_format(job->arena, "recordings/client_%.*s/%.*s.%s", STRF(job->scope.client_id),
-		STRF(job->resource_id), format);
-	TRY(objects_put(job->arena, key, ms >= 0 ? STR("audio/wav") : STR("audio/mpeg"), audio));
-	return store(job, &a, (struct artifacts_store){ .status = STR("ready"), .object_key = key, .format = str_of(format),
-			.bytes = (int64_t)audio.n, .duration_ms = ms < 0 ? 0 : ms },
-		str_format(job->arena, "{\"call_id\":\"%.*s\",\"format\":\"%s\",\"size_bytes\":%zu}", STRF(job->resource_id),
-			format, audio.n));
+	return store(job, &a, stored, str_format(job->arena, "{\"call_id\":\"%.*s\",\"format\":\"%.*s\",\"size_bytes\":%lld}",
+		STRF(job->resource_id), STRF(stored.format), (long long)tape.bytes));
 }
 
 /* A call's jobs are never given up within a week of backing off: nothing accepted is lost. */

@@ -7,6 +7,7 @@ where c.id = :id::uuid
 
 -- name: artifacts_store
 update call_artifacts set status = :status::text, object_key = :object_key::text, format = :format::text,
-	bytes = :bytes::bigint, duration_seconds = :duration_ms::bigint / 1000.0, items = :items::jsonb, updated_at = tl_now()
+	bytes = :bytes::bigint, duration_seconds = :duration_ms::bigint / 1000.0, items = :items::jsonb, sha256 = :sha256::text,
+	updated_at = tl_now()
 where call_id = :id::uuid and kind = :kind::text and status = 'pending'
 returning id

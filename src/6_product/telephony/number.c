@@ -68,6 +68,16 @@ static enum fault park(struct work *w)
 	return tx_commit(&tx);
 }
 
+/* An import that cannot be: the request is told, and no row stays. */
+static enum fault forget(struct work *w)
+{
+	struct tx tx;
+	TRY(tenant_begin(&tx, w->job->arena, &w->job->scope));
+	numbers_forget_later(&tx, (struct numbers_forget){ .id = w->job->resource_id }, NULL);
+	job_done(w->job, &tx);
+	return tx_commit(&tx);
+}
+
 /* Owned: by the carrier's own list, which alone gives the number's id. In use by somebody else here: not ours after all. */
 static enum fault activate(struct work *w)
 {
@@ -76,7 +86,10 @@ static enum fault activate(struct work *w)
 	struct rows done;
 	struct tx tx;
 	json_t *owned;
+	bool import = str_is(column(w, "origin"), "import");
 	enum fault fault = carrier_find_number(a, &w->account, column(w, "phone_number"), &owned);
+	if (fault == FAULT_NOT_FOUND && import)
+		return forget(w);
 	if (fault != OK)
 		return judge(w, fault);
 	TRY(tenant_begin(&tx, a, &w->job->scope));
@@ -84,6 +97,8 @@ static enum fault activate(struct work *w)
 		.credential_id = w->account.credential_id, .features = STR("[\"voice\"]") }, &done));
 	if (!done.count) {
 		tx_abort(&tx);
+		if (import)
+			return forget(w);
 		return end(w, "failed", STR("This number is in use by another client of this installation"));
 	}
 	orders_end_later(&tx, (struct orders_end){ .number_id = id, .status = STR("success") }, NULL);

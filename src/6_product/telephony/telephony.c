@@ -227,7 +227,10 @@ static enum fault import(struct req *req)
 	struct rows row;
 	struct str id;
 	TRY(begin(req, "import", &id, &row));
-	return effect_run(req, &importing, id, &row, STR_NULL, NULL, STR_NULL, 201);
+	enum fault fault = effect_run(req, &importing, id, &row, STR_NULL, NULL, STR_NULL, 201);
+	return fault == FAULT_NOT_FOUND ? fault_field("phone_number",
+		"the carrier account does not own this number, or another client here uses it")
+		: fault;
 }
 
 /* An active number of the caller's, locked. */

@@ -71,3 +71,6 @@ returning id
 
 -- name: numbers_owner
 select client_id, agency_id from number_owner(:id::uuid)
+
+-- name: numbers_forget
+delete from phone_numbers where id = :id::uuid and origin = 'import' and status = 'pending'
