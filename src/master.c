@@ -13,6 +13,7 @@
 #include "2_io/pg_once.h"
 #include "2_io/shared.h"
 #include "3_core/config.h"
+#include "4_out/voice_provider.h"
 #include "3_core/vault.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +102,7 @@ void settings_resolve(int port, int sandbox_port)
 		die("--test-clock is refused with a real provider key");
 	if (real && config.egress_allow_private)
 		die("egress_allow_private is refused with a real provider key");
+	voice_open();
 	if (!config.tls_certificate_file.n != !config.tls_key_file.n)
 		die("tls_certificate_file and tls_key_file go together");
 	for (struct str rest = config.trusted_proxies; rest.n;) {

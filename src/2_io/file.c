@@ -117,6 +117,7 @@ struct work {
 	const char *path;
 	int fd, error;
 	int64_t bytes;
+	struct buf names;
 	bool done;
 };
 
@@ -190,4 +191,30 @@ enum fault file_remove_folder(const char *path)
 {
 	struct work w = { .path = path };
 	return work_run(&w, remove_folder);
+}
+
+static void list_folder(uv_work_t *request)
+{
+	struct work *w = request->data;
+	struct dirent *one;
+	DIR *folder = opendir(w->path);
+	if (!folder) {
+		w->error = errno == ENOENT ? 0 : errno;
+		return;
+	}
+	while ((one = readdir(folder)))
+		if (*one->d_name != '.') {
+			buf_text(&w->names, one->d_name);
+			buf_char(&w->names, '\n');
+		}
+	closedir(folder);
+}
+
+enum fault file_list(struct arena *arena, const char *path, struct str *ret_names)
+{
+	struct work w = { .path = path, .names = { .max = (size_t)16 << 20 } };
+	enum fault fault = work_run(&w, list_folder);
+	*ret_names = str_copy(arena, buf_view(&w.names));
+	buf_fini(&w.names);
+	return fault;
 }

@@ -12,9 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PART_BYTES ((size_t)16 << 20)
 #define PART_TRIES 3
 #define HASHED_BYTES ((size_t)8 << 20)	/* larger bodies are signed without their digest, as S3 allows */
+
+static size_t part_bytes(void) { return config.s3_part_bytes < 1 << 20 ? 1 << 20 : (size_t)config.s3_part_bytes; }
 
 struct sigv4_key objects_key(struct arena *arena)
 {
@@ -141,7 +142,7 @@ static enum fault put_parts(struct arena *arena, struct str key, struct str type
 	enum fault fault = OK;
 	buf_text(&list, "<CompleteMultipartUpload>");
 	for (int n = 1; fault == OK && whole.n; n++) {
-		struct str part = { whole.p, whole.n < PART_BYTES ? whole.n : PART_BYTES };
+		struct str part = { whole.p, whole.n < part_bytes() ? whole.n : part_bytes() };
 		whole = str_from(whole, part.n);
 		fault = one_part(arena, key, upload, n, part, &etag);
 		if (fault == OK)
@@ -189,8 +190,8 @@ enum fault objects_put_file(struct arena *arena, struct str key, struct str type
 	if (bytes == MAP_FAILED)
 		return fault_raise(FAULT_IO, "The file cannot be mapped");
 	struct str whole = { bytes, n };
-	enum fault fault = n > PART_BYTES ? put_parts(arena, key, type, whole) : send(arena, "PUT", key, type, whole, 65536, &f);
-	if (fault == OK && n <= PART_BYTES)
+	enum fault fault = n > part_bytes() ? put_parts(arena, key, type, whole) : send(arena, "PUT", key, type, whole, 65536, &f);
+	if (fault == OK && n <= part_bytes())
 		fault = judge(&f);
 	munmap(bytes, n);
 	return fault;

@@ -1,6 +1,7 @@
 /* The Ultravox client. Authentication by X-API-Key; camelCase bodies; errors of free form. */
 #include "voice_provider.h"
 #include "../0_base/clock.h"
+#include "../0_base/die.h"
 #include "../2_io/fetch.h"
 #include "../3_core/config.h"
 #include "../3_core/credentials.h"
@@ -266,7 +267,17 @@ enum fault voice_bytes_to(struct arena *arena, const struct voice_account *accou
 static int64_t rate_of(struct str setting, int64_t real)
 {
 	int64_t n;
-	return str_int(setting, &n) && n >= 0 ? n : real;
+	return str_int(setting, &n) ? n : real;
+}
+
+void voice_open(void)
+{
+	struct str rates[] = { config.ultravox_calls_per_second, config.ultravox_calls_per_minute };
+	for (int i = 0; i < 2; i++) {
+		int64_t n;
+		if (!str_is(rates[i], "auto") && (!str_int(rates[i], &n) || n < 0))
+			die("ultravox_calls_per_%s must be auto or a number, not '%.*s'", i ? "minute" : "second", STRF(rates[i]));
+	}
 }
 
 int64_t voice_call_wait_us(const struct voice_account *account)

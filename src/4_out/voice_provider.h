@@ -32,6 +32,9 @@ struct voice_answer {
 	const char *provider;		/* whose answer it is; NULL = Ultravox */
 };
 
+/* Reads the settings of rates; dies when it cannot. */
+void voice_open(void);
+
 /* A test client is wired to the sandbox and never reaches a real provider; a live one needs a real key.
  * FAULT_UNAVAILABLE, details.reason not_configured, when there is none for this mode (live, test). */
 enum fault voice_account_for(struct str mode, struct voice_account *ret_account) MUST_CHECK;

@@ -163,3 +163,38 @@ def test_a_crash_in_mid_upload_leaves_nothing_half(running):
         except httpx.TransportError:
             pass
     assert boto(running).get_object(Bucket="trunkline", Key="c/kept")["Body"].read() == b"old"
+
+
+def test_a_long_recording_goes_in_parts_and_is_the_providers_to_the_byte(folder):
+    """Our own client: a file larger than a part is sent as a multipart upload, and its digest is kept."""
+    server = Server(folder / "parts", "--workers", "1", "--set", "s3_part_bytes=3000000")
+    try:
+        client = server.client()
+        call = client.call("+15555550102").json()["data"]["id"]
+        server.advance(1800)
+        told = client.get(f"/calls/{call}/recording").json()["data"]
+        assert told["size_bytes"] > 9_000_000 and told["duration_seconds"] == 600
+        stored = httpx.get(told["recording_url"], timeout=60).content
+        digest, = server.sql("select sha256 from call_artifacts where call_id = %s and kind = 'recording'", call)[0]
+        assert hashlib.sha256(stored).hexdigest() == digest and len(stored) == told["size_bytes"]
+        provider = server.sql("select ultravox_call_id from calls where id = %s", call)[0][0]
+        assert httpx.get(f"{server.sandbox}/api/calls/{provider}/recording", headers={"X-API-Key": "k"}, timeout=60).content == stored
+        assert not list((server.data / "objects" / ".multipart").glob("*")) and not list((server.data / "tmp").glob("recording-*"))
+    finally:
+        assert server.stop() == 0
+
+
+def test_parts_that_nobody_completes_are_swept_after_a_day(folder):
+    server = Server(folder / "swept", "--workers", "1")
+    try:
+        s3 = boto(server)
+        begun = s3.create_multipart_upload(Bucket="trunkline", Key="uploads/never.bin")["UploadId"]
+        s3.upload_part(Bucket="trunkline", Key="uploads/never.bin", UploadId=begun, PartNumber=1, Body=b"x" * 1000)
+        place = server.data / "objects" / ".multipart" / begun
+        assert place.is_dir()
+        server.advance(20 * 3600)
+        assert place.is_dir()
+        server.advance(6 * 3600)
+        assert not place.exists()
+    finally:
+        assert server.stop() == 0

@@ -1,6 +1,7 @@
 /* Large objects in parts. The parts lie in a folder of the upload beside the bucket, with the object's path in it, so that a
  * part is good for its own key alone; completing writes them behind one another and renames. */
 #include "store.h"
+#include "../../0_base/clock.h"
 #include "../../1_code/sign.h"
 #include "../../1_code/b64.h"
 #include "../../1_code/url.h"
@@ -156,5 +157,23 @@ enum fault multipart_abort(struct req *req, struct str file, struct str upload_i
 		return store_refuse(req, 404, "NoSuchUpload");
 	TRY(file_remove_folder(folder_of(req, upload_id).p));
 	http_reply(req->http, 204, NULL, STR(""));
+	return OK;
+}
+
+/* An upload's id tells when it began (RFC 9562: the first 48 bits of a version 7 UUID are milliseconds). */
+enum fault multipart_sweep(struct arena *arena)
+{
+	struct str folder = str_format(arena, "%.*s/objects/.multipart", STRF(config.data)), names, raw;
+	TRY(file_list(arena, folder.p, &names));
+	while (names.n) {
+		struct str id = str_cut(&names, '\n'), digits = str_format(arena, "%.8s%.4s", id.p, id.p + 9);
+		int64_t began_ms = 0;
+		if (!uuid_valid(id) || !hex_read(arena, digits, &raw))
+			continue;
+		for (size_t i = 0; i < raw.n; i++)
+			began_ms = began_ms << 8 | (unsigned char)raw.p[i];
+		if (began_ms * US_PER_MS < clock_now_us() - 86400 * US_PER_S)
+			TRY(file_remove_folder(str_format(arena, "%.*s/%.*s", STRF(folder), STRF(id)).p));
+	}
 	return OK;
 }

@@ -17,4 +17,7 @@ enum fault multipart_put(struct req *req, struct str file, struct str hash, stru
 enum fault multipart_complete(struct req *req, struct str file, struct str upload_id) MUST_CHECK;
 enum fault multipart_abort(struct req *req, struct str file, struct str upload_id) MUST_CHECK;
 
+/* Uploads in parts that nobody has completed for a day. */
+enum fault multipart_sweep(struct arena *arena) MUST_CHECK;
+
 #endif

@@ -1,6 +1,7 @@
 /* The hourly broom: what has outlived its keeping time goes, in batches, so that no table grows for ever. */
 #include "operations.h"
 #include "operations.sql.h"
+#include "store.h"
 #include "../../0_base/clock.h"
 
 #define BATCH 1000
@@ -11,6 +12,7 @@ static enum fault tidy(struct job *job)
 	struct rows keys, jobs, inbound;
 	struct tx tx;
 	int64_t removed;
+	TRY(multipart_sweep(job->arena));
 	do {
 		TRY(system_begin(&tx, job->arena));
 		tidy_jobs_later(&tx, (struct tidy_jobs){ .most = BATCH }, &jobs);
