@@ -128,7 +128,7 @@ static void operation(struct buf *b, const struct route *r)
 	}
 	buf_text(b, ",\"responses\":{");
 	success(b, r, r->status);
-	if (r->flags & ROUTE_ASYNC && r->status != 202) {
+	if (r->flags & (ROUTE_ASYNC | ROUTE_LATER) && r->status != 202) {
 		buf_char(b, ',');
 		success(b, r, 202);
 	}

@@ -11,6 +11,7 @@ enum route_flag {
 	ROUTE_LIST = 8,		/* answers a list of `out` */
 	ROUTE_FREE = 16,	/* not charged by any rate limit */
 	ROUTE_TEST = 32,	/* exists under --test-clock only */
+	ROUTE_LATER = 128,	/* may answer 202 */
 	ROUTE_ASYNC = 64,	/* honours Prefer: respond-async, may answer 202 */
 };
 

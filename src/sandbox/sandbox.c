@@ -207,6 +207,8 @@ static void control(struct http_request *r, struct str body)
 			post_telnyx_to(json_text(in, "telnyx"));
 		http_reply(r, 200, "application/json", str_format(r->arena, "{\"telnyx\":{\"public_key\":\"%.*s\"}}",
 			STRF(post_telnyx_key(r->arena))));
+	} else if (str_is(what, "inbound")) {
+		ultravox_ring(r, json_text(in, "agent_id"), json_text(in, "from"), json_text(in, "to"));
 	} else if (str_is(what, "limits")) {
 		ultravox_limits(json_integer_value(json_object_get(in, "calls_per_second")),
 			json_integer_value(json_object_get(in, "calls_per_minute")), json_integer_value(json_object_get(in, "concurrent_calls")));

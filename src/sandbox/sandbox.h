@@ -53,6 +53,8 @@ void post_chaos(int64_t duplicate, bool shuffle, double drop, int64_t seed);
 /* ultravox.c: the API. Answers when the path is its own; *ret_hang instead of an answer when it should
  * never come. */
 bool ultravox_handle(struct http_request *request, struct str body, bool *ret_hang);
+/* Somebody rings one of our agents. */
+void ultravox_ring(struct http_request *request, struct str agent_id, struct str from, struct str to);
 struct call {
 	struct call *next;
 	json_t *object;

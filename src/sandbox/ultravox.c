@@ -202,6 +202,23 @@ static void call_create(struct http_request *r, struct str agent_id, const json_
 	r->reply_break = last == 21;
 }
 
+void ultravox_ring(struct http_request *r, struct str agent_id, struct str from, struct str to)
+{
+	struct agent *agent = map_get(&agents, agent_id);
+	if (!agent) {
+		refuse(r, 404, "No Agent matches the given query.");
+		return;
+	}
+	json_t *in = json_pack("{s:{s:{}},s:b}", "medium", "telnyx", "recordingEnabled", 1);
+	struct call *c = call_make(r, agent, in);
+	json_object_set_new(c->object, "requestContext", json_pack("{s:s#,s:s#}", "From", from.n ? from.p : "", (int)from.n, "To", to.n
+		? to.p : "",
+		(int)to.n));
+	json_decref(in);
+	say(r, 201, c->object);
+	outcome_start(c);
+}
+
 static void call_list(struct http_request *r)
 {
 	struct str reference = url_query(r->arena, r->query, "metadata.trunkline_call_id");

@@ -209,5 +209,7 @@ const struct job_kind calls_jobs[] = {
 	{ "call.watch", "q-artifacts-sync", call_watch, TRIES },
 	{ "call.transcript", "q-artifacts-sync", call_transcript, TRIES },
 	{ "call.recording", "q-artifacts-sync", call_recording, TRIES },
+	{ "call.hangup", "q-campaign-dialer", call_hangup, TRIES },
+	{ "call.erase", "q-artifacts-sync", call_erase, TRIES },
 	{ 0 },
 };

@@ -113,6 +113,23 @@ static const struct shape_field recording_fields[] = {
 };
 static const struct shape recording_shape = SHAPE("recording", recording_fields);
 
+/* Only what was given: each field's own preset must not overwrite what stands there. */
+enum fault call_settings_check(struct arena *arena, struct str in, struct str *ret)
+{
+	struct call_settings read;
+	struct shape_warning *ignored = NULL;
+	json_t *given, *kept = json_object(), *value;
+	uint64_t set;
+	arena_defer(arena, (void (*)(void *))json_decref, kept);
+	TRY(json_read(arena, in, &given));
+	TRY(shape_read(arena, &settings_shape, given, &read, &set, &ignored));
+	for (size_t i = 0; i < settings_shape.count; i++)
+		if ((value = json_object_get(given, settings_shape.fields[i].name)))
+			json_object_set(kept, settings_shape.fields[i].name, value);
+	*ret = json_dump(arena, kept);
+	return OK;
+}
+
 /* What the prospect allows: an agent that can speak, a client that may spend, a number to call from. */
 static enum fault judge(struct req *req, const struct rows *p, struct call_new *in)
 {
@@ -130,6 +147,8 @@ static enum fault judge(struct req *req, const struct rows *p, struct call_new *
 	}
 	if (!str_is(pg_col(req->arena, p, 0, "agent_status"), "active"))
 		return fault_field("agent_id", "the agent is not active");
+	if (pg_bool(p, 0, "suppressed"))
+		return fault_field("phone_number", "is suppressed: this number is not called");
 	struct str numbers[] = { in->from_number, pg_col(req->arena, p, 0, "agent_number"),
 		pg_col(req->arena, p, 0, "client_number"), config.default_from_number };
 	bool web = !in->phone_number.p;
@@ -180,6 +199,8 @@ static enum fault shown(struct tx *tx, struct str id, const struct shape *shape,
 		(struct calls_get_test){ .id = id }, ret);
 }
 
+enum fault call_shown(struct tx *tx, struct str id, struct rows *ret) { return shown(tx, id, &call_shape, ret); }
+
 /* After waiting: 201 once the provider has it, 502 when it has definitely refused, else 202, which alone
  * names the job. `plain` is the meta without it. */
 static enum fault answer(struct req *req, struct str id, struct buf plain, const struct shape *shape)
@@ -209,7 +230,7 @@ static enum fault place(struct req *req, struct call_new *in, const struct shape
 	struct rows p, row;
 	TRY(req_need_client(req));
 	TRY(req_begin(req));
-	TRY(calls_prospect(&req->tx, (struct calls_prospect){ .agent_id = in->agent_id }, &p));
+	TRY(calls_prospect(&req->tx, (struct calls_prospect){ .agent_id = in->agent_id, .number = in->phone_number }, &p));
 	TRY(judge(req, &p, in));
 
 	int64_t price = pg_int(&p, 0, "price_per_minute"), available = pg_int(&p, 0, "available");

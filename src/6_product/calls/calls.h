@@ -5,9 +5,22 @@
 #include "../../3_core/jobs.h"
 #include "../../3_core/route.h"
 
-extern const struct route calls_routes[];
+extern const struct route calls_routes[], manage_routes[];
 extern const struct job_kind calls_jobs[];
 extern const struct shape call_shape;
+
+enum fault call_shown(struct tx *tx, struct str id, struct rows *ret_row) MUST_CHECK;	/* as the API shows it */
+/* Settings of a queued call that change: judged by the shape of POST /calls; compact JSON of those given. */
+enum fault call_settings_check(struct arena *arena, struct str in, struct str *ret) MUST_CHECK;
+void call_hangup_order(struct tx *tx, struct str id);
+enum fault call_hangup(struct job *job) MUST_CHECK;
+enum fault call_erase(struct job *job) MUST_CHECK;
+/* A call that somebody made to one of our agents, first heard of from the provider: a row with its hold, or hung up without credits. */
+struct call_ring {
+	struct str agent_id, provider_id, from, to;
+	int64_t created_us;
+};
+enum fault call_ring_in(struct arena *arena, const struct scope *scope, const struct call_ring *ring, struct str *ret_call_id) MUST_CHECK;
 
 /* What a provider or carrier told about one of our calls. Applied upwards only, so order, repetition
  * and loss of events do not matter. */

@@ -8,7 +8,8 @@ select c.price_per_minute, c.subscription_status, c.mode, coalesce((c.limits ->>
 	coalesce(k.balance - k.held, 0) as available, a.id as agent_id, a.status as agent_status,
 	coalesce((select n.phone_number from phone_numbers n where n.client_id = c.client_id and n.outbound_agent_id = a.id and n.status = 'active'
 		order by n.created_at limit 1), a.settings ->> 'from_number') as agent_number, a.settings ->> 'max_conversation_duration' as agent_max,
-	(select count(*) from calls where status in ('dialing', 'unknown', 'ringing', 'in_progress')) as current
+	(select count(*) from calls where status in ('dialing', 'unknown', 'ringing', 'in_progress')) as current,
+	:number::text is not null and number_suppressed(:number) as suppressed
 from clients c
 left join credit_accounts k on k.client_id = c.id
 left join agents a on a.client_id = c.id and a.id = :agent_id::uuid and a.deleted_at is null

@@ -118,6 +118,21 @@ static enum fault failed(struct dialing *d, const char *code, struct str message
 	return tx_commit(&tx);
 }
 
+/* Cancelled while the provider certainly had nothing. */
+static enum fault cancelled(struct dialing *d)
+{
+	struct str id = d->job->resource_id;
+	struct tx tx;
+	bool moved;
+	TRY(tenant_begin(&tx, d->job->arena, &d->job->scope));
+	TRY(call_move(&tx, id, "cancelled", "cancelled", "job", STR("cancelled before the provider took it"), &moved));
+	dial_release_later(&tx, (struct dial_release){ .id = id }, NULL);
+	job_done(d->job, &tx);
+	if (moved)
+		call_tell(&tx, id, "call.cancelled");
+	return tx_commit(&tx);
+}
+
 /* May have been accepted: the user sees `unknown`, the ladder looks it up, nobody dials again. */
 static enum fault ambiguous(struct dialing *d)
 {
@@ -240,6 +255,8 @@ enum fault call_dial(struct job *job)
 	TRY(fault);
 	if (str_is(d.step, "posted"))
 		return ambiguous(&d);
+	if (str_is(d.step, "repeat") && pg_bool(&d.row, 0, "cancel_requested"))
+		return cancelled(&d);
 	if (str_is(d.step, "look")) {
 		TRY(look(&d, &go));
 		if (!go)

@@ -107,6 +107,8 @@ enum fault call_hear(struct tx *tx, const struct call_news *n)
 			.dedupe = str_format(a, "finish:%.*s", STRF(n->call_id)) };
 		job_add(tx, &finish);
 	}
+	if (pg_bool(&row, 0, "cancel_requested") && !n->ended_us && pg_null(&row, 0, "provider_ended_at"))
+		call_hangup_order(tx, n->call_id);
 	if (n->billed_s >= 0)
 		TRY(settle(tx, n->call_id, n->joined_us || !pg_null(&row, 0, "answered_at"), n->billed_s,
 			pg_int(&row, 0, "price_per_minute"), n->billing_status, false));
@@ -221,7 +223,8 @@ enum fault call_finish(struct job *job)
 	if (spoken)
 		TRY(voice_messages(a, &account, pg_col(a, &row, 0, "ultravox_call_id"), &messages));
 	TRY(json_read(a, pg_col(a, &row, 0, "call_settings"), &settings));
-	struct verdict v = spoken ? joined(messages, reason) : unjoined(cause);
+	struct verdict v = spoken ? joined(messages, reason) : pg_bool(&row, 0, "cancel_requested") && !cause.n
+		? (struct verdict){ "cancelled", "cancelled", "call.cancelled" } : unjoined(cause);
 	TRY(tenant_begin(&tx, a, &job->scope));
 	TRY(call_move(&tx, job->resource_id, v.status, v.outcome, "job", spoken ? reason : cause, &moved));
 	if (moved) {

@@ -41,7 +41,7 @@ update calls set carrier_call_id = coalesce(carrier_call_id, :carrier_id::text),
 
 -- name: progress_load
 select status, (select mode from clients) as mode, (select g.credential_id from agents g where g.client_id = calls.client_id and g.id = calls.agent_id) as credential_id,  answered_at, provider_ended_at, end_reason_raw, carrier_cause, ultravox_call_id, hold_id, price_per_minute,
-	billed_seconds, call_settings, phone_number, ended_at
+	billed_seconds, call_settings, phone_number, ended_at, cancel_requested
 from calls where id = :id::uuid
 
 -- name: progress_billed

@@ -18,6 +18,8 @@
 
 #define BODY_BYTES ((size_t)1 << 20)
 
+#define STATUSES "received,processed,ignored,failed,unresolved"
+
 struct incoming {
 	const char *provider;
 	struct str dedupe_key, type, headers, body;
@@ -184,6 +186,30 @@ static enum fault receive(struct req *req, const char *provider, enum fault (*ve
 static enum fault ultravox(struct req *req) { return receive(req, "ultravox", ultravox_verify, 204); }
 static enum fault telnyx(struct req *req) { return receive(req, "telnyx", telnyx_verify, 200); }
 
+/* A call that we did not create: ours if the agent is. */
+static enum fault ring_in(struct job *job, const json_t *call, struct scope *scope, struct str *ret_id)
+{
+	struct rows owner;
+	struct tx tx;
+	struct str agent = json_text(call, "agent.agentId").n ? json_text(call, "agent.agentId") : json_text(call, "agentId");
+	struct call_ring ring = { .provider_id = json_text(call, "callId"), .created_us = clock_now_us() };
+	if (!agent.n || !ring.provider_id.n)
+		return fault_raise(FAULT_NOT_FOUND, "Not one of our calls");
+	system_read(&tx, job->arena);
+	TRY(inbound_agent(&tx, (struct inbound_agent){ .provider_id = agent }, &owner));
+	if (!owner.count)
+		return fault_raise(FAULT_NOT_FOUND, "Not one of our agents");
+	*scope = (struct scope){ .agency_id = pg_col(job->arena, &owner, 0, "agency_id"), .client_id = pg_col(job->arena, &owner, 0,
+		"client_id") };
+	ring.agent_id = pg_col(job->arena, &owner, 0, "agent_id");
+	if (!phone_read(job->arena, json_text(call, "requestContext.From"), &ring.from))
+		ring.from = STR_NULL;
+	if (!phone_read(job->arena, json_text(call, "requestContext.To"), &ring.to))
+		ring.to = STR_NULL;
+	clock_parse(json_text(call, "created"), &ring.created_us);
+	return call_ring_in(job->arena, scope, &ring, ret_id);
+}
+
 /* One transaction at the call's own door. */
 static enum fault apply_ultravox(struct job *job, const json_t *body, struct scope *scope)
 {
@@ -191,7 +217,10 @@ static enum fault apply_ultravox(struct job *job, const json_t *body, struct sco
 	struct tx tx;
 	struct str id;
 	call_news_read(job->arena, json_object_get(body, "call"), &news);
-	TRY(call_owner_find(job->arena, news.call_id, news.provider_id, STR_NULL, scope, &id));
+	enum fault fault = call_owner_find(job->arena, news.call_id, news.provider_id, STR_NULL, scope, &id);
+	if (fault == FAULT_NOT_FOUND && !news.call_id.n)
+		fault = ring_in(job, json_object_get(body, "call"), scope, &id);
+	TRY(fault);
 	news.call_id = id;
 	news.source = "webhook";
 	if (!str_is(json_text(body, "event"), "call.billed") && !str_is(json_text(body, "event"), "call.ended"))
@@ -310,7 +339,51 @@ static enum fault register_credential(struct job *job)
 	return OK;
 }
 
+static const struct shape_field event_fields[] = {
+	{ "id", SHAPE_UUID },
+	{ "client_id", SHAPE_UUID, SHAPE_MAYBE },
+	{ "provider", SHAPE_ENUM, .values = "ultravox,telnyx,stripe" },
+	{ "type", SHAPE_TEXT },
+	{ "status", SHAPE_ENUM, .values = STATUSES },
+	{ "attempts", SHAPE_INT },
+	{ "error", SHAPE_TEXT, SHAPE_MAYBE },
+	{ "created_at", SHAPE_TIME },
+	{ "updated_at", SHAPE_TIME },
+};
+static const struct shape event_shape = SHAPE("inbound_event", event_fields);
+
+static enum fault list(struct req *req)
+{
+	static const char *const filters[] = { "provider", "status", "type", NULL };
+	struct page page;
+	struct rows rows;
+	struct tx tx;
+	TRY(req_page(req, filters, &page));
+	req_read(req, &tx);
+	TRY(inbound_list(&tx, (struct inbound_list){ .provider = req_enum_filter(req, "provider", "ultravox,telnyx,stripe"),
+		.status = req_enum_filter(req, "status", STATUSES), .type = req_query(req, "type"), PAGE_OF(page) }, &rows));
+	reply_list(req, &event_shape, &rows, page.limit, page.filters);
+	return OK;
+}
+
+/* After a fix: the stored event is processed once more. Effects are such that a second time changes nothing that the first one did. */
+static enum fault reprocess(struct req *req)
+{
+	struct rows again;
+	TRY(req_begin(req));
+	TRY(inbound_again(&req->tx, (struct inbound_again){ .id = req->ids[0] }, &again));
+	if (!again.count)
+		return fault_raise(FAULT_NOT_FOUND, "No such event, or it is being processed");
+	req->tx.wakes_jobs = true;
+	reply_json(req, 202, str_format(req->arena, "{\"id\":\"%.*s\",\"status\":\"received\"}", STRF(req->ids[0])));
+	return req_commit(req, false);
+}
+
 const struct route inbound_routes[] = {
+	{ "GET", API "/inbound-events", AGENCY_ADMIN, "events:read", list, .out = &event_shape, .status = 200, .flags = ROUTE_LIST,
+		.query = "provider,status,type,created_after,created_before", .summary = "Events of providers about your clients, newest first" },
+	{ "POST", API "/inbound-events/{id}/reprocess", AGENCY_ADMIN, "events:write", reprocess, .status = 202, .flags = ROUTE_AGENCY,
+		.summary = "Process a provider event once more" },
 	{ "POST", API "/webhooks/ultravox", .handle = ultravox, .status = 204, .flags = ROUTE_OPEN | ROUTE_RAW | ROUTE_FREE,
 		.summary = "Events of the voice provider, signed" },
 	{ "POST", API "/webhooks/telnyx", .handle = telnyx, .status = 200, .flags = ROUTE_OPEN | ROUTE_RAW | ROUTE_FREE,

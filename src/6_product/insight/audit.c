@@ -2,7 +2,7 @@
 #include "insight.h"
 #include "audit.sql.h"
 
-#define ACTIONS "create,update,delete,use"
+#define ACTIONS "create,update,delete,use,resolve"
 
 static const struct shape_field entry_fields[] = {
 	{ "id", SHAPE_UUID },

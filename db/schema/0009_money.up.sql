@@ -1,0 +1,311 @@
+-- Calls in full, and the money: what a person may do to a call, numbers that are not called, the till.
+
+alter table calls drop constraint calls_number,
+	add constraint calls_number check (phone_number is not null or medium <> 'phone'),
+	add column opt_out boolean not null default false;
+
+-- Numbers nobody here calls any more: a client's, or (client_id null) a whole agency's.
+create table suppressions (
+	id uuid primary key,
+	agency_id uuid not null references agencies (id),
+	client_id uuid references clients (id),
+	phone_number text not null,
+	reason text,
+	source text not null check (source in ('api', 'call')),
+	call_id uuid,
+	expires_at timestamptz,
+	created_at timestamptz not null default tl_now(),
+	updated_at timestamptz not null default tl_now()
+);
+create unique index suppressions_client_id on suppressions (client_id, id);
+create unique index suppressions_number on suppressions (agency_id, client_id, phone_number) nulls not distinct;
+create index suppressions_agency on suppressions (agency_id, created_at, id);
+select protect('suppressions', 'A');
+select audited('suppressions', 'insert or update or delete');
+
+-- May the client call this number? Its agency's own list counts too, which the client's door cannot see.
+create function number_suppressed(p_number text) returns boolean language sql stable security definer as $$
+	select exists (select from suppressions s where s.agency_id = tl_agency() and (s.client_id = tl_client() or s.client_id is null)
+		and s.phone_number = p_number and (s.expires_at is null or s.expires_at > tl_now()))
+$$;
+
+alter table audit_log drop constraint audit_log_action_check,
+	add constraint audit_log_action_check check (action in ('create', 'update', 'delete', 'use', 'resolve'));
+
+-- A person's word on a call that nobody could find, in the audit of its client.
+create function call_resolved(p_call uuid, p_outcome text) returns void language sql security definer as $$
+	select audit_append(tl_agency(), tl_client(), 'resolve', 'calls', p_call::text, jsonb_build_object('outcome', p_outcome))
+$$;
+
+-- Whose agent is this at the provider? For calls that come in.
+create function agent_owner(p_provider_id text) returns table (agent_id uuid, client_id uuid, agency_id uuid)
+language sql stable security definer as $$
+	select a.id, a.client_id, a.agency_id from agents a join clients c on c.id = a.client_id
+	where a.ultravox_agent_id = p_provider_id and a.deleted_at is null and c.deleted_at is null
+$$;
+
+-- Provider events of an agency's clients, newest first, for its admins.
+create function inbound_page(p_provider text, p_status text, p_type text, p_from timestamptz, p_to timestamptz, p_after_us bigint, p_after_id uuid,
+	p_most bigint)
+returns table (id uuid, client_id uuid, provider text, type text, status text, attempts integer, error text, created_at timestamptz,
+	updated_at timestamptz, cursor_us bigint) language plpgsql stable security definer as $$
+begin
+	return query select i.id, i.client_id, i.provider, i.type, i.status, i.attempts, i.error, i.created_at, i.updated_at,
+		(extract(epoch from i.created_at) * 1000000)::bigint
+	from inbound_events i where i.agency_id = tl_agency() and (tl_client() is null or i.client_id = tl_client())
+		and (p_provider is null or i.provider = any (string_to_array(p_provider, ',')))
+		and (p_status is null or i.status = any (string_to_array(p_status, ',')))
+		and (p_type is null or i.type = any (string_to_array(p_type, ',')))
+		and (p_from is null or i.created_at >= p_from) and (p_to is null or i.created_at < p_to)
+		and (p_after_us is null or (i.created_at, i.id) < (to_timestamp(p_after_us / 1000000.0), p_after_id))
+	order by i.created_at desc, i.id desc limit p_most;
+end $$;
+create index inbound_events_agency on inbound_events (agency_id, created_at, id);
+
+-- Once more, after whatever was wrong has been mended.
+create function inbound_again(p_id uuid) returns table (id uuid) language plpgsql security definer as $$
+begin
+	return query update inbound_events i set status = 'received', error = null, updated_at = tl_now()
+		where i.id = p_id and i.agency_id = tl_agency() and (tl_client() is null or i.client_id = tl_client())
+			and i.status in ('failed', 'unresolved', 'ignored', 'processed') returning i.id;
+	if found then
+		insert into jobs (id, queue, kind, resource_type, resource_id, status, run_at, dedupe_key)
+			values (gen_random_uuid(), 'q-artifacts-sync', 'inbound.process', 'inbound_event', p_id, 'queued', tl_now(), 'inbound:' || p_id)
+			on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
+	end if;
+end $$;
+
+-- The till. A checkout is one purchase on its way; a grant is what a payment gave, once for each payment whoever tells of it.
+alter table clients add column stripe_customer_id text;
+create unique index clients_stripe on clients (stripe_customer_id) where stripe_customer_id is not null;
+
+create table checkouts (
+	id uuid primary key,
+	agency_id uuid not null,
+	client_id uuid not null references clients (id),
+	credits bigint not null check (credits > 0),
+	amount_cents bigint not null check (amount_cents > 0),
+	currency text not null,
+	status text not null check (status in ('pending', 'open', 'paid', 'expired', 'failed', 'reversed')),
+	sync_status text not null default 'pending' check (sync_status in ('synced', 'pending', 'failed')),
+	session_id text,
+	payment_intent text,
+	url text,
+	success_url text not null,
+	cancel_url text not null,
+	last_error text,
+	expires_at timestamptz,
+	created_at timestamptz not null default tl_now(),
+	updated_at timestamptz not null default tl_now(),
+	unique (client_id, id)
+);
+create unique index checkouts_session on checkouts (session_id) where session_id is not null;
+create index checkouts_client on checkouts (client_id, created_at, id);
+select protect('checkouts', 'C');
+select audited('checkouts', 'insert or update');
+
+create table payment_grants (
+	id uuid primary key,
+	agency_id uuid not null,
+	client_id uuid not null references clients (id),
+	grant_key text not null,
+	credits bigint not null check (credits > 0),
+	amount_cents bigint not null,
+	currency text not null,
+	reversed_credits bigint not null default 0 check (reversed_credits between 0 and credits),
+	inbound_event_id uuid,
+	created_at timestamptz not null default tl_now(),
+	updated_at timestamptz not null default tl_now(),
+	unique (client_id, id)
+);
+create unique index payment_grants_key on payment_grants (grant_key);
+select protect('payment_grants', 'X');
+revoke insert on payment_grants from tl_app, tl_agency;
+
+create view checkout_rows with (security_invoker = true) as
+	select id, client_id, session_id, url, credits, amount_cents, currency, status, sync_status, last_error, expires_at, created_at, updated_at,
+		(extract(epoch from created_at) * 1000000)::bigint as cursor_us
+	from checkouts;
+create view transaction_rows with (security_invoker = true) as
+	select id, client_id, type, amount, delta, balance_after, reference_type, reference_id, description, estimated, created_at,
+		created_at as updated_at, (extract(epoch from created_at) * 1000000)::bigint as cursor_us
+	from credit_transactions;
+create view suppression_rows with (security_invoker = true) as
+	select id, client_id, phone_number, reason, source, call_id, expires_at, created_at, updated_at,
+		(extract(epoch from created_at) * 1000000)::bigint as cursor_us
+	from suppressions;
+grant select on checkout_rows, transaction_rows, suppression_rows to tl_app, tl_agency, tl_system, tl_ledger;
+
+-- Credits for money, once a payment. Debt is paid first, as what the purchase reverses no more.
+create function ledger_grant(p_key text, p_credits bigint, p_amount_cents bigint, p_currency text, p_event uuid)
+returns table (granted boolean, balance bigint, id uuid) language plpgsql security definer as $$
+declare
+	a credit_accounts;
+	t uuid := gen_random_uuid();
+	owed bigint;
+begin
+	perform from credit_accounts c where c.client_id = tl_client() for update;
+	insert into payment_grants (id, agency_id, client_id, grant_key, credits, amount_cents, currency, inbound_event_id)
+		values (t, tl_agency(), tl_client(), p_key, p_credits, p_amount_cents, p_currency, p_event) on conflict (grant_key) do nothing;
+	if not found then
+		return query select false, c.balance, null::uuid from credit_accounts c where c.client_id = tl_client();
+		return;
+	end if;
+	select least(c.debt, p_credits) into owed from credit_accounts c where c.client_id = tl_client();
+	update credit_accounts c set balance = c.balance + p_credits, version = version + 1, updated_at = tl_now()
+		where c.client_id = tl_client() returning * into a;
+	perform ledger_move(t, array['purchases', 'available'], array[-p_credits, p_credits]);
+	insert into credit_transactions (id, agency_id, client_id, version, type, amount, delta, balance_after, reference_type, reference_id,
+		description, actor)
+	values (t, tl_agency(), tl_client(), a.version, 'purchased', p_credits, p_credits, a.balance, 'stripe_payment', p_key, 'Credits purchased',
+		tl_actor());
+	if owed > 0 then
+		update credit_accounts c set balance = c.balance - owed, debt = c.debt - owed, version = version + 1, updated_at = tl_now()
+			where c.client_id = tl_client() returning * into a;
+		perform ledger_move(gen_random_uuid(), array['available', 'purchases'], array[-owed, owed]);
+		insert into credit_transactions (id, agency_id, client_id, version, type, amount, delta, balance_after, reference_type, reference_id,
+			description, actor)
+		values (gen_random_uuid(), tl_agency(), tl_client(), a.version, 'reversed', owed, -owed, a.balance, 'stripe_payment', p_key,
+			'Debt paid from a purchase', tl_actor());
+	end if;
+	return query select true, a.balance, t;
+end $$;
+
+-- Brings what was taken back from a grant to p_total credits (refunds are told cumulatively). What is no longer available becomes debt.
+create function ledger_reverse(p_key text, p_total bigint, p_type text, p_reference text)
+returns table (changed bigint, balance bigint, client_id uuid, agency_id uuid) language plpgsql security definer as $$
+declare
+	g payment_grants;
+	a credit_accounts;
+	t uuid := gen_random_uuid();
+	delta bigint;
+	taken bigint;
+begin
+	select * into g from payment_grants x where x.grant_key = p_key;
+	if not found then
+		return;
+	end if;
+	perform set_config('tl.client', g.client_id::text, true), set_config('tl.agency', g.agency_id::text, true);
+	perform from credit_accounts c where c.client_id = g.client_id for update;
+	select * into g from payment_grants x where x.grant_key = p_key for update;
+	delta := least(greatest(p_total, 0), g.credits) - g.reversed_credits;
+	if delta = 0 then
+		return query select 0::bigint, c.balance, g.client_id, g.agency_id from credit_accounts c where c.client_id = g.client_id;
+		return;
+	end if;
+	update payment_grants x set reversed_credits = x.reversed_credits + delta, updated_at = tl_now() where x.id = g.id;
+	select * into a from credit_accounts c where c.client_id = g.client_id;
+	taken := case when delta > 0 then least(delta, a.balance - a.held) else delta + least(-delta, a.debt) end;
+	update credit_accounts c set balance = c.balance - taken, debt = c.debt + (delta - taken), version = version + 1, updated_at = tl_now()
+		where c.client_id = g.client_id returning * into a;
+	if taken <> 0 then
+		perform ledger_move(t, array['available', 'purchases'], array[-taken, taken]);
+		insert into credit_transactions (id, agency_id, client_id, version, type, amount, delta, balance_after, reference_type, reference_id,
+			description, actor)
+		values (t, g.agency_id, g.client_id, a.version, 'reversed', abs(taken), -taken, a.balance, p_type, p_reference,
+			case when taken > 0 then 'Payment taken back' else 'Payment given again' end, tl_actor());
+	end if;
+	return query select delta, a.balance, g.client_id, g.agency_id;
+end $$;
+
+-- Which client a customer of the till is.
+create function stripe_owner(p_customer text, p_client uuid) returns table (client_id uuid, agency_id uuid, mode text, customer text)
+language sql stable security definer as $$
+	select c.id, c.agency_id, c.mode, c.stripe_customer_id from clients c where c.deleted_at is null
+		and (c.stripe_customer_id = p_customer or c.id = p_client)
+$$;
+
+-- A hold that nothing will end any more: its call is over and billed, or never was.
+create function holds_expire(p_most integer) returns integer language plpgsql security definer as $$
+declare
+	h record;
+	n integer := 0;
+begin
+	for h in select x.id, x.client_id, x.agency_id from credit_holds x where x.status = 'held' and x.created_at < tl_now() - interval '7 days'
+		and not exists (select from calls c where c.client_id = x.client_id and c.hold_id = x.id
+			and (call_rank(c.status) < 4 or (c.ended_at > tl_now() - interval '4 days' and c.billed_seconds is null)))
+		and not exists (select from voices v where v.client_id = x.client_id and v.hold_id = x.id and v.status = 'training')
+		order by x.created_at limit p_most
+	loop
+		perform set_config('tl.client', h.client_id::text, true), set_config('tl.agency', h.agency_id::text, true);
+		perform ledger_settle(h.id, 0, 'forgotten hold released', true);
+		n := n + 1;
+	end loop;
+	perform set_config('tl.client', '', true), set_config('tl.agency', '', true);
+	return n;
+end $$;
+
+-- Daily sums, so that a year's chart reads a year's rows. A day is made anew as a whole, whenever it may have changed.
+create table usage_daily (
+	client_id uuid not null references clients (id),
+	agency_id uuid not null,
+	day date not null,
+	agent_id uuid not null,
+	from_number text not null,
+	direction call_direction not null,
+	calls bigint not null,
+	completed bigint not null,
+	failed bigint not null,
+	seconds bigint not null,
+	billed_seconds bigint not null,
+	credits bigint not null,
+	cost_micros bigint not null,
+	primary key (client_id, day, agent_id, from_number, direction)
+);
+select protect('usage_daily', 'X');
+revoke insert on usage_daily from tl_app, tl_agency;
+create index usage_daily_agency on usage_daily (agency_id, day);
+
+create function usage_sum(p_from date, p_to date) returns integer language plpgsql security definer as $$
+declare
+	n integer;
+begin
+	delete from usage_daily u where u.day >= p_from and u.day < p_to;
+	insert into usage_daily (client_id, agency_id, day, agent_id, from_number, direction, calls, completed, failed, seconds, billed_seconds,
+		credits, cost_micros)
+	select c.client_id, c.agency_id, (c.created_at at time zone 'UTC')::date, c.agent_id, coalesce(c.from_number, ''), c.direction, count(*),
+		count(*) filter (where c.status = 'completed'), count(*) filter (where call_rank(c.status) = 4 and c.status <> 'completed'),
+		coalesce(sum(c.duration_seconds), 0), coalesce(sum(c.billed_seconds), 0), coalesce(sum(c.credits_charged), 0),
+		coalesce(sum(c.cost_micros), 0)
+	from calls c where c.created_at >= p_from::timestamp at time zone 'UTC' and c.created_at < p_to::timestamp at time zone 'UTC'
+	group by 1, 2, 3, 4, 5, 6;
+	get diagnostics n = row_count;
+	return n;
+end $$;
+create index calls_created on calls (created_at);
+
+-- One more proof: a call is settled once, a payment granted once, nothing reversed beyond its grant.
+create or replace function ledger_check() returns table (problem text, client_id uuid, detail text) language sql stable security definer as $$
+	select 'transaction does not sum to zero', e.client_id, e.transaction_id::text from ledger_entries e
+		group by e.client_id, e.transaction_id having sum(e.amount) <> 0
+	union all
+	select 'account differs from its entries', a.client_id,
+		format('available %s entries %s, held %s entries %s', a.balance - a.held, s.available, a.held, s.held)
+	from credit_accounts a cross join lateral (
+		select coalesce(sum(e.amount) filter (where l.kind = 'available'), 0) available,
+			coalesce(sum(e.amount) filter (where l.kind = 'held'), 0) held
+		from ledger_accounts l left join ledger_entries e on e.client_id = l.client_id and e.account_id = l.id
+		where l.client_id = a.client_id) s
+	where s.available <> a.balance - a.held or s.held <> a.held
+	union all
+	select 'balance differs from its transactions', a.client_id, format('balance %s sum %s', a.balance, coalesce(sum(t.delta), 0))
+	from credit_accounts a left join credit_transactions t on t.client_id = a.client_id
+	group by a.client_id, a.balance having a.balance <> coalesce(sum(t.delta), 0)
+	union all
+	select 'held differs from open holds', a.client_id, format('held %s holds %s', a.held, coalesce(sum(h.amount), 0))
+	from credit_accounts a left join credit_holds h on h.client_id = a.client_id and h.status = 'held'
+	group by a.client_id, a.held having a.held <> coalesce(sum(h.amount), 0)
+	union all
+	select 'a call is settled more than once', t.client_id, t.reference_id from credit_transactions t
+		where t.type = 'spent' and t.reference_type = 'call' group by t.client_id, t.reference_id having count(*) > 1
+	union all
+	select 'a payment is granted more than once', t.client_id, t.reference_id from credit_transactions t
+		where t.type = 'purchased' group by t.client_id, t.reference_id having count(*) > 1
+	union all
+	select 'a grant differs from its purchase', g.client_id, g.grant_key from payment_grants g left join credit_transactions t
+		on t.client_id = g.client_id and t.type = 'purchased' and t.reference_id = g.grant_key where t.amount is distinct from g.credits
+$$;
+
+select definers();
+revoke all on function agent_owner(text), ledger_reverse(text, bigint, text, text), stripe_owner(text, uuid), holds_expire(integer),
+	usage_sum(date, date) from tl_app, tl_agency;
