@@ -44,7 +44,7 @@ const struct route *const product_routes[] = { calls_routes, manage_routes, agen
 	webhooks_routes, inbound_routes, billing_routes, insight_routes, audit_routes, privacy_routes, operations_routes, store_routes, NULL };
 
 const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, tools_jobs, voices_jobs, knowledge_jobs, telephony_jobs,
-	identity_jobs, uploads_jobs, webhooks_jobs, inbound_jobs, insight_jobs, operations_jobs, NULL };
+	billing_jobs, identity_jobs, uploads_jobs, webhooks_jobs, inbound_jobs, insight_jobs, operations_jobs, NULL };
 
 const struct sql *const *const product_sql[] = { core_sql, identity_sql, clients_sql, users_sql, keys_sql, tts_sql, uploads_sql,
 	voices_sql, knowledge_sql, tools_sql, agents_sql, telephony_sql, calls_sql, manage_sql, dial_sql, progress_sql, artifacts_sql,

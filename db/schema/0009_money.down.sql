@@ -2,10 +2,15 @@ alter table calls drop constraint calls_number,
 	add constraint calls_number check (phone_number is not null or medium = 'web'), drop column opt_out;
 alter table audit_log drop constraint audit_log_action_check,
 	add constraint audit_log_action_check check (action in ('create', 'update', 'delete', 'use')) not valid;
-drop function usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), ledger_reverse(text, bigint, text, text),
+drop function usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), grant_owner(text), subscription_set(text, text), customer_set(text),
+	ledger_reverse(text, bigint, bigint, text, text),
 	ledger_grant(text, bigint, bigint, text, uuid), inbound_again(uuid),
 	inbound_page(text, text, text, timestamptz, timestamptz, bigint, uuid, bigint), agent_owner(text), call_resolved(uuid, text),
 	number_suppressed(text);
+drop trigger low_threshold on clients;
+drop trigger low on credit_accounts;
+drop function low_threshold_kept(), credits_low();
+alter table credit_accounts drop column low_threshold;
 drop index calls_created, inbound_events_agency, clients_stripe;
 drop view checkout_rows, transaction_rows, suppression_rows;
 drop table usage_daily, payment_grants, checkouts, suppressions;

@@ -112,6 +112,8 @@ create table payment_grants (
 	credits bigint not null check (credits > 0),
 	amount_cents bigint not null,
 	currency text not null,
+	refunded_cents bigint not null default 0,
+	disputed_cents bigint not null default 0,
 	reversed_credits bigint not null default 0 check (reversed_credits between 0 and credits),
 	inbound_event_id uuid,
 	created_at timestamptz not null default tl_now(),
@@ -171,9 +173,10 @@ begin
 	return query select true, a.balance, t;
 end $$;
 
--- Brings what was taken back from a grant to p_total credits (refunds are told cumulatively). What is no longer available becomes debt.
-create function ledger_reverse(p_key text, p_total bigint, p_type text, p_reference text)
-returns table (changed bigint, balance bigint, client_id uuid, agency_id uuid) language plpgsql security definer as $$
+-- What was refunded of a payment, or is withheld by a dispute, in cents of the payment and in all (the till tells it cumulatively). What
+-- is no longer available becomes debt; what comes back pays debt first. Below zero: as it was.
+create function ledger_reverse(p_key text, p_refunded bigint, p_disputed bigint, p_type text, p_reference text)
+returns table (changed bigint, balance bigint) language plpgsql security definer as $$
 declare
 	g payment_grants;
 	a credit_accounts;
@@ -181,32 +184,68 @@ declare
 	delta bigint;
 	taken bigint;
 begin
-	select * into g from payment_grants x where x.grant_key = p_key;
+	perform from credit_accounts c where c.client_id = tl_client() for update;
+	select * into g from payment_grants x where x.grant_key = p_key and x.client_id = tl_client() for update;
 	if not found then
 		return;
 	end if;
-	perform set_config('tl.client', g.client_id::text, true), set_config('tl.agency', g.agency_id::text, true);
-	perform from credit_accounts c where c.client_id = g.client_id for update;
-	select * into g from payment_grants x where x.grant_key = p_key for update;
-	delta := least(greatest(p_total, 0), g.credits) - g.reversed_credits;
-	if delta = 0 then
-		return query select 0::bigint, c.balance, g.client_id, g.agency_id from credit_accounts c where c.client_id = g.client_id;
-		return;
-	end if;
-	update payment_grants x set reversed_credits = x.reversed_credits + delta, updated_at = tl_now() where x.id = g.id;
-	select * into a from credit_accounts c where c.client_id = g.client_id;
+	g.refunded_cents := greatest(g.refunded_cents, p_refunded);
+	g.disputed_cents := case when p_disputed < 0 then g.disputed_cents else p_disputed end;
+	delta := least(g.credits, ceil((g.refunded_cents + g.disputed_cents)::numeric * g.credits / g.amount_cents))::bigint - g.reversed_credits;
+	update payment_grants x set refunded_cents = g.refunded_cents, disputed_cents = g.disputed_cents,
+		reversed_credits = x.reversed_credits + delta, updated_at = tl_now() where x.id = g.id;
+	select * into a from credit_accounts c where c.client_id = tl_client();
 	taken := case when delta > 0 then least(delta, a.balance - a.held) else delta + least(-delta, a.debt) end;
-	update credit_accounts c set balance = c.balance - taken, debt = c.debt + (delta - taken), version = version + 1, updated_at = tl_now()
-		where c.client_id = g.client_id returning * into a;
+	if delta <> 0 then
+		update credit_accounts c set balance = c.balance - taken, debt = c.debt + (delta - taken), version = version + 1, updated_at = tl_now()
+			where c.client_id = tl_client() returning * into a;
+	end if;
 	if taken <> 0 then
 		perform ledger_move(t, array['available', 'purchases'], array[-taken, taken]);
 		insert into credit_transactions (id, agency_id, client_id, version, type, amount, delta, balance_after, reference_type, reference_id,
 			description, actor)
-		values (t, g.agency_id, g.client_id, a.version, 'reversed', abs(taken), -taken, a.balance, p_type, p_reference,
+		values (t, tl_agency(), tl_client(), a.version, 'reversed', abs(taken), -taken, a.balance, p_type, p_reference,
 			case when taken > 0 then 'Payment taken back' else 'Payment given again' end, tl_actor());
 	end if;
-	return query select delta, a.balance, g.client_id, g.agency_id;
+	return query select delta, a.balance;
 end $$;
+
+create function grant_owner(p_key text) returns table (client_id uuid, agency_id uuid) language sql stable security definer as $$
+	select g.client_id, g.agency_id from payment_grants g where g.grant_key = p_key
+$$;
+
+-- What the till says of a subscription.
+create function subscription_set(p_status text, p_customer text) returns table (changed boolean) language plpgsql security definer as $$
+begin
+	return query update clients c set subscription_status = p_status, updated_at = tl_now()
+		where c.id = tl_client() and c.stripe_customer_id = p_customer and c.subscription_status <> p_status returning true;
+end $$;
+
+-- The customer a client is at the till: named once.
+create function customer_set(p_customer text) returns text language plpgsql security definer as $$
+begin
+	update clients c set stripe_customer_id = p_customer where c.id = tl_client() and c.stripe_customer_id is null;
+	return (select c.stripe_customer_id from clients c where c.id = tl_client());
+end $$;
+
+-- The balance falls below a threshold: told once each time. The threshold lies beside the balance so that nothing is looked up.
+alter table credit_accounts add column low_threshold bigint;
+create function credits_low() returns trigger language plpgsql security definer as $$
+begin
+	perform event_append(gen_random_uuid(), 'credits.low', 'client', new.client_id, jsonb_build_object('credits', new.balance - new.held,
+		'balance', new.balance, 'threshold', new.low_threshold));
+	return null;
+end $$;
+create trigger low after update on credit_accounts for each row
+	when (old.balance - old.held >= new.low_threshold and new.balance - new.held < new.low_threshold) execute function credits_low();
+create function low_threshold_kept() returns trigger language plpgsql security definer as $$
+begin
+	update credit_accounts a set low_threshold = (new.settings ->> 'low_balance_threshold')::bigint where a.client_id = new.id
+		and a.low_threshold is distinct from (new.settings ->> 'low_balance_threshold')::bigint;
+	return null;
+end $$;
+create trigger low_threshold after insert or update of settings on clients for each row execute function low_threshold_kept();
+update credit_accounts a set low_threshold = (select (c.settings ->> 'low_balance_threshold')::bigint from clients c where c.id = a.client_id);
 
 -- Which client a customer of the till is.
 create function stripe_owner(p_customer text, p_client uuid) returns table (client_id uuid, agency_id uuid, mode text, customer text)
@@ -307,5 +346,5 @@ create or replace function ledger_check() returns table (problem text, client_id
 $$;
 
 select definers();
-revoke all on function agent_owner(text), ledger_reverse(text, bigint, text, text), stripe_owner(text, uuid), holds_expire(integer),
+revoke all on function agent_owner(text), grant_owner(text), stripe_owner(text, uuid), holds_expire(integer),
 	usage_sum(date, date) from tl_app, tl_agency;

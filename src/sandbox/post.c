@@ -14,7 +14,8 @@ struct webhook *webhooks;
 
 struct post {
 	struct str url, body;
-	json_t *secrets;	/* NULL = a carrier callback */
+	json_t *secrets;	/* of the voice provider's webhook; NULL = the carrier's or the till's */
+	bool till;
 	int tries;
 };
 
@@ -75,6 +76,13 @@ static void send(void *argument)
 		headers[0] = (struct fetch_header){ "X-Ultravox-Webhook-Timestamp", stamp };
 		headers[1] = (struct fetch_header){ "X-Ultravox-Webhook-Signature", ultravox_signatures(arena, p->secrets, p->body, stamp) };
 		headers[2] = (struct fetch_header){ "Content-Type", STR("application/json") };
+	} else if (p->till) {
+		struct str stamp = str_format(arena, "%lld", (long long)(clock_now_us() / US_PER_S));
+		struct str message = str_format(arena, "%.*s.%.*s", STRF(stamp), STRF(p->body));
+		struct str hex = hex_write(arena, sign_hmac(arena, STR(STRIPE_SECRET), message));
+		headers[0] = (struct fetch_header){ "Stripe-Signature", str_format(arena, "t=%.*s,v1=%.*s", STRF(stamp), STRF(hex)) };
+		headers[1] = (struct fetch_header){ "Content-Type", STR("application/json; charset=utf-8") };
+		headers[2] = (struct fetch_header){ "User-Agent", STR("Stripe/1.0") };
 	} else {
 		struct str stamp = str_format(arena, "%lld", (long long)(clock_now_us() / US_PER_S));
 		struct str message = str_format(arena, "%.*s|%.*s", STRF(stamp), STRF(p->body));
@@ -100,7 +108,7 @@ static void send(void *argument)
 
 static void start(void *argument) { fiber_spawn(send, argument, false); }
 
-static void post(struct str url, struct str body, json_t *secrets)
+static void post(struct str url, struct str body, json_t *secrets, bool till)
 {
 	for (int64_t i = 0; i < (secrets ? chaos.duplicate : 1); i++) {
 		struct post *p = must_alloc(sizeof *p);
@@ -108,7 +116,7 @@ static void post(struct str url, struct str body, json_t *secrets)
 			free(p);
 			continue;
 		}
-		*p = (struct post){ .url = keep(url), .body = keep(body), .secrets = json_incref(secrets) };
+		*p = (struct post){ .url = keep(url), .body = keep(body), .secrets = json_incref(secrets), .till = till };
 		if (secrets && chaos.shuffle)
 			timer_at(clock_now_us() + (int64_t)(chance() * 40) * US_PER_S, start, p);
 		else
@@ -129,17 +137,25 @@ void post_ultravox(const char *event, json_t *call)
 		json_array_foreach(json_object_get(w->object, "events"), i, wanted)
 			mine |= str_is(str_of(json_string_value(wanted)), event);
 		if (mine)
-			post(json_text(w->object, "url"), text, json_object_get(w->object, "secrets"));
+			post(json_text(w->object, "url"), text, json_object_get(w->object, "secrets"), false);
 	}
 	arena_drop(arena);
 }
 
-void post_telnyx(struct str url, struct str form) { post(url, form, NULL); }
+void post_telnyx(struct str url, struct str form) { post(url, form, NULL, false); }
 
 static struct str carrier_url;
 void post_telnyx_to(struct str url) { carrier_url = keep(url); }
 void post_telnyx_json(struct str body)
 {
 	if (carrier_url.n)
-		post(carrier_url, body, NULL);
+		post(carrier_url, body, NULL, false);
+}
+
+static struct str till_url;
+void post_stripe_to(struct str url) { till_url = keep(url); }
+void post_stripe(struct str body)
+{
+	if (till_url.n)
+		post(till_url, body, NULL, true);
 }

@@ -205,10 +205,15 @@ static void control(struct http_request *r, struct str body)
 	} else if (str_is(what, "destinations")) {
 		if (json_text(in, "telnyx").n)
 			post_telnyx_to(json_text(in, "telnyx"));
-		http_reply(r, 200, "application/json", str_format(r->arena, "{\"telnyx\":{\"public_key\":\"%.*s\"}}",
+		if (json_text(in, "stripe").n)
+			post_stripe_to(json_text(in, "stripe"));
+		http_reply(r, 200, "application/json", str_format(r->arena, "{\"telnyx\":{\"public_key\":\"%.*s\"},"
+			"\"stripe\":{\"secret\":\"" STRIPE_SECRET "\"}}",
 			STRF(post_telnyx_key(r->arena))));
 	} else if (str_is(what, "inbound")) {
 		ultravox_ring(r, json_text(in, "agent_id"), json_text(in, "from"), json_text(in, "to"));
+	} else if (str_starts(what, "stripe/")) {
+		stripe_control(r, str_from(what, 7), in);
 	} else if (str_is(what, "limits")) {
 		ultravox_limits(json_integer_value(json_object_get(in, "calls_per_second")),
 			json_integer_value(json_object_get(in, "calls_per_minute")), json_integer_value(json_object_get(in, "concurrent_calls")));
@@ -255,7 +260,8 @@ static void handle(struct http_request *r)
 		http_reply(r, f->status, "application/json", STR("{\"detail\":\"a planted fault\"}"));
 	else if (f && strcmp(f->mode, "drop_before") == 0)
 		r->reply_break = true;
-	else if (!ultravox_handle(r, body, &hang) && !upload_handle(r, body) && !telnyx_handle(r, body) && !elevenlabs_handle(r, body))
+	else if (!ultravox_handle(r, body, &hang) && !upload_handle(r, body) && !telnyx_handle(r, body) && !elevenlabs_handle(r, body) &&
+	    !stripe_handle(r, body))
 		http_reply(r, 404, "application/json", STR("{\"detail\":\"Not found.\"}"));
 	if (f && strcmp(f->mode, "drop_after") == 0)
 		r->reply_break = true;

@@ -37,6 +37,11 @@ bool upload_handle(struct http_request *request, struct str body);	/* PUT to a p
 bool telnyx_handle(struct http_request *request, struct str body);
 bool elevenlabs_handle(struct http_request *request, struct str body);
 
+/* stripe.c: the till, and what happens there. */
+bool stripe_handle(struct http_request *request, struct str body);
+void stripe_control(struct http_request *request, struct str what, const json_t *in);
+#define STRIPE_SECRET "whsec_sandbox_of_the_till"	/* public on purpose */
+
 /* post.c: signed deliveries to whoever registered. */
 struct webhook {
 	struct webhook *next;
@@ -47,6 +52,8 @@ void post_ultravox(const char *event, json_t *call);	/* a copy of `call` as it i
 void post_telnyx(struct str url, struct str form);
 void post_telnyx_json(struct str body);		/* to the destination that was told; nowhere without one */
 void post_telnyx_to(struct str url);
+void post_stripe(struct str body);
+void post_stripe_to(struct str url);
 struct str post_telnyx_key(struct arena *arena);	/* base64 of the raw public key */
 void post_chaos(int64_t duplicate, bool shuffle, double drop, int64_t seed);
 

@@ -2,6 +2,7 @@
  * and an event that was answered 2xx is stored. */
 #include "inbound.h"
 #include "inbound.sql.h"
+#include "../billing/billing.h"
 #include "../calls/calls.h"
 #include "../telephony/telephony.h"
 #include "../../0_base/clock.h"
@@ -148,6 +149,48 @@ static enum fault telnyx_verify(struct req *req, struct incoming *in)
 	return OK;
 }
 
+/* Stripe-Signature: t=…,v1=…[,v1=…]: HMAC-SHA256 of "t.body" by the whole secret string (docs.stripe.com/webhooks/signature). v0 never. */
+static enum fault stripe_verify(struct req *req, struct incoming *in)
+{
+	static struct str made;
+	struct str header = http_header(req->http, "stripe-signature"), rest = header, stamp = STR_NULL, raw;
+	int64_t at_s;
+	json_t *body;
+	bool good = false;
+	struct str secrets = config.stripe_webhook_secret.n ? config.stripe_webhook_secret : remembered(req->arena, STRIPE_SECRET,
+		&made, false);
+	if (!secrets.n)
+		return not_configured();
+	if (!header.n)
+		return refuse("missing");
+	while (rest.n) {
+		struct str value = str_cut(&rest, ','), name = str_trim(str_cut(&value, '='));
+		if (str_is(name, "t"))
+			stamp = value;
+	}
+	if (!str_int(stamp, &at_s))
+		return refuse("timestamp");
+	struct str message = str_format(req->arena, "%.*s.%.*s", STRF(stamp), STRF(in->body));
+	while (secrets.n) {
+		struct str secret = str_trim(str_cut(&secrets, ',')), want = sign_hmac(req->arena, secret, message);
+		for (rest = header; secret.n && rest.n;) {
+			struct str value = str_cut(&rest, ','), name = str_trim(str_cut(&value, '='));
+			if (str_is(name, "v1") && hex_read(req->arena, value, &raw) && raw.n == SHA256_BYTES)
+				good |= sign_same(raw, want);
+		}
+	}
+	if (!good)
+		return refuse("signature");
+	if (!fresh(at_s * US_PER_S))
+		return refuse("stale");
+	TRY(json_read(req->arena, in->body, &body));
+	in->type = json_text(body, "type");
+	in->dedupe_key = json_text(body, "id");
+	if (!in->type.n || in->type.n > 100 || !in->dedupe_key.n)
+		return fault_raise(FAULT_BAD_REQUEST, "The event has no type or id");
+	return OK;
+}
+
 static enum fault receive(struct req *req, const char *provider, enum fault (*verify)(struct req *, struct incoming *), int status)
 {
 	struct incoming in = { .provider = provider };
@@ -184,6 +227,7 @@ static enum fault receive(struct req *req, const char *provider, enum fault (*ve
 }
 
 static enum fault ultravox(struct req *req) { return receive(req, "ultravox", ultravox_verify, 204); }
+static enum fault stripe(struct req *req) { return receive(req, "stripe", stripe_verify, 200); }
 static enum fault telnyx(struct req *req) { return receive(req, "telnyx", telnyx_verify, 200); }
 
 /* A call that we did not create: ours if the agent is. */
@@ -261,6 +305,8 @@ static enum fault process(struct job *job)
 {
 	struct arena *a = job->arena;
 	struct scope scope = { 0 };
+	const char *status = "processed";
+	struct str why = STR_NULL;
 	struct rows row;
 	struct tx tx;
 	json_t *headers, *body;
@@ -274,6 +320,9 @@ static enum fault process(struct job *job)
 	if (str_is(pg_col(a, &row, 0, "provider"), "ultravox")) {
 		TRY(json_read(a, text, &body));
 		fault = apply_ultravox(job, body, &scope);
+	} else if (str_is(pg_col(a, &row, 0, "provider"), "stripe")) {
+		TRY(json_read(a, text, &body));
+		fault = till_hear(job, job->resource_id, body, &scope, &status, &why);
 	} else {
 		fault = apply_telnyx(job, json_text(headers, "query"), text, &scope);
 	}
@@ -281,8 +330,8 @@ static enum fault process(struct job *job)
 		return fault;
 	TRY(system_begin(&tx, a));
 	inbound_mark_later(&tx, (struct inbound_mark){ .id = job->resource_id, .agency_id = scope.agency_id,
-		.client_id = scope.client_id, .status = fault == OK ? STR("processed") : STR("ignored"),
-		.error = fault == OK ? STR_NULL : STR("not one of our calls") }, NULL);
+		.client_id = scope.client_id, .status = str_of(fault == OK ? status : "ignored"),
+		.error = fault == OK ? why : STR("not one of our calls") }, NULL);
 	job_done(job, &tx);
 	return tx_commit(&tx);
 }
@@ -292,13 +341,16 @@ static enum fault learn_sandbox_keys(struct arena *arena)
 {
 	json_t *answer;
 	struct buf b = BUF_IN(arena, 4096);
-	buf_text(&b, "{\"telnyx\":");
+	buf_text(&b, "{\"stripe\":");
+	buf_json(&b, str_format(arena, "%.*s" API "/webhooks/stripe", STRF(config.public_url)));
+	buf_text(&b, ",\"telnyx\":");
 	buf_json(&b, str_format(arena, "%.*s" API "/webhooks/telnyx", STRF(config.public_url)));
 	buf_char(&b, '}');
 	struct fetch f = { .method = "POST", .body = buf_view(&b), .timeout_ms = 10000, .most_bytes = 65536,
 		.url = str_format(arena, "%.*s/_sandbox/destinations", STRF(config.sandbox)) };
 	TRY(fetch_run(arena, &f));
 	TRY(json_read(arena, f.answer, &answer));
+	TRY(vault_put(arena, STRIPE_SECRET, json_text(answer, "stripe.secret")));
 	return vault_put(arena, TELNYX_KEY, json_text(answer, "telnyx.public_key"));
 }
 
@@ -386,6 +438,8 @@ const struct route inbound_routes[] = {
 		.summary = "Process a provider event once more" },
 	{ "POST", API "/webhooks/ultravox", .handle = ultravox, .status = 204, .flags = ROUTE_OPEN | ROUTE_RAW | ROUTE_FREE,
 		.summary = "Events of the voice provider, signed" },
+	{ "POST", API "/webhooks/stripe", .handle = stripe, .status = 200, .flags = ROUTE_OPEN | ROUTE_RAW | ROUTE_FREE,
+		.summary = "Events of the till, signed" },
 	{ "POST", API "/webhooks/telnyx", .handle = telnyx, .status = 200, .flags = ROUTE_OPEN | ROUTE_RAW | ROUTE_FREE,
 		.summary = "Events of the carrier, signed" },
 	{ 0 },

@@ -10,5 +10,6 @@ extern const struct job_kind inbound_jobs[];
 
 #define ULTRAVOX_SECRET "ultravox_webhook_secret"
 #define TELNYX_KEY "telnyx_public_key"
+#define STRIPE_SECRET "stripe_webhook_secret"
 
 #endif
