@@ -250,9 +250,11 @@ def test_adjustments_are_the_agencys_alone(server, client):
     admin = client.make_token("agency_admin")
     adjust = lambda amount, **more: client.request("POST", "/billing/adjustments", token=admin, headers={"x-client-id": client.id},
                                                    json={"amount": amount, "reason": "goodwill", **more})
+    server.advance(1)
     made = adjust(25)
     assert made.status_code == 201 and made.json()["data"]["delta"] == 25 and made.json()["data"]["type"] == "adjusted", made.text
     assert client.balance()["balance"] == 1025
+    server.advance(1)
     assert adjust(-1025).status_code == 201
     error(adjust(-1), 402, "payment_required")
     error(adjust(0), 422, "validation_error")
