@@ -302,7 +302,8 @@ static void order_jobs(bool registration)
 	char error[200];
 	struct pg_once *once = pg_once_open(cluster_conninfo(arena, "tl_system").p, error, sizeof error);
 	enum fault fault = once ? pg_once_script(once, "select job_add(gen_random_uuid(), 'q-artifacts-sync', k, '{}', null, null, null, 0, k) "
-		"from unnest(array['operations.tidy', 'retention.nightly', 'uploads.clean', 'voice.watch']) k") : FAULT_UNAVAILABLE;
+		"from unnest(array['operations.tidy', 'retention.nightly', 'uploads.clean', 'voice.watch', "
+		"'analytics.nightly', 'calls.net']) k") : FAULT_UNAVAILABLE;
 	if (fault == OK && registration)
 		fault = pg_once_script(once, "update jobs set run_at = least(run_at, tl_now()) where dedupe_key = 'provider.register' and "
 			"status = 'queued'; select job_add(gen_random_uuid(), 'q-artifacts-sync', 'provider.register', '{}', null, null, null, "

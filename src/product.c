@@ -30,6 +30,7 @@
 #include "operations.sql.h"
 #include "privacy.sql.h"
 #include "progress.sql.h"
+#include "stats.sql.h"
 #include "telephony.sql.h"
 #include "tools.sql.h"
 #include "tts.sql.h"
@@ -41,7 +42,8 @@
 /* The busiest first: the router reads them in this order. */
 const struct route *const product_routes[] = { calls_routes, manage_routes, agents_routes, tools_routes, voices_routes, knowledge_routes,
 	documents_routes, telephony_routes, identity_routes, clients_routes, users_routes, keys_routes, tts_routes, uploads_routes,
-	webhooks_routes, inbound_routes, billing_routes, insight_routes, audit_routes, privacy_routes, operations_routes, store_routes, NULL };
+	webhooks_routes, inbound_routes, billing_routes, insight_routes, stats_routes, csv_routes, audit_routes, privacy_routes,
+		operations_routes, store_routes, NULL };
 
 const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, tools_jobs, voices_jobs, knowledge_jobs, telephony_jobs,
 	billing_jobs, identity_jobs, uploads_jobs, webhooks_jobs, inbound_jobs, insight_jobs, operations_jobs, NULL };
@@ -49,4 +51,4 @@ const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, tools_j
 const struct sql *const *const product_sql[] = { core_sql, identity_sql, clients_sql, users_sql, keys_sql, tts_sql, uploads_sql,
 	voices_sql, knowledge_sql, tools_sql, agents_sql, telephony_sql, calls_sql, manage_sql, dial_sql, progress_sql, artifacts_sql,
 	webhooks_sql,
-	inbound_sql, billing_sql, insight_sql, audit_sql, privacy_sql, operations_sql, NULL };
+	inbound_sql, billing_sql, insight_sql, stats_sql, audit_sql, privacy_sql, operations_sql, NULL };

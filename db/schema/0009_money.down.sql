@@ -2,7 +2,8 @@ alter table calls drop constraint calls_number,
 	add constraint calls_number check (phone_number is not null or medium = 'web'), drop column opt_out;
 alter table audit_log drop constraint audit_log_action_check,
 	add constraint audit_log_action_check check (action in ('create', 'update', 'delete', 'use')) not valid;
-drop function usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), grant_owner(text), subscription_set(text, text), customer_set(text),
+drop index jobs_living, call_artifacts_pending;
+drop function calls_adrift(integer), usage_between(timestamptz, timestamptz, uuid), usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), grant_owner(text), subscription_set(text, text), customer_set(text),
 	ledger_reverse(text, bigint, bigint, text, text),
 	ledger_grant(text, bigint, bigint, text, uuid), inbound_again(uuid),
 	inbound_page(text, text, text, timestamptz, timestamptz, bigint, uuid, bigint), agent_owner(text), call_resolved(uuid, text),

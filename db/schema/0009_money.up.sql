@@ -313,6 +313,60 @@ begin
 end $$;
 create index calls_created on calls (created_at);
 
+-- Sums of a span of time: whole days that the night has summed come from usage_daily, its edges from the calls themselves. By the
+-- caller's own door.
+create function usage_between(p_from timestamptz, p_to timestamptz, p_agent uuid)
+returns table (calls bigint, completed bigint, failed bigint, seconds bigint, credits bigint, cost_micros bigint, timed bigint)
+language plpgsql stable as $$
+declare
+	summed date := ((tl_now() - interval '2 hours') at time zone 'UTC')::date;
+	d0 date := ((p_from at time zone 'UTC') + interval '1 day' - interval '1 microsecond')::date;
+	d1 date := least((p_to at time zone 'UTC')::date, summed);
+	t0 timestamptz := case when d0 < d1 then d0::timestamp at time zone 'UTC' else p_to end;
+	t1 timestamptz := case when d0 < d1 then d1::timestamp at time zone 'UTC' else p_to end;
+begin
+	return query select coalesce(sum(x.calls), 0)::bigint, coalesce(sum(x.completed), 0)::bigint, coalesce(sum(x.failed), 0)::bigint,
+		coalesce(sum(x.seconds), 0)::bigint, coalesce(sum(x.credits), 0)::bigint, coalesce(sum(x.cost_micros), 0)::bigint,
+		coalesce(sum(x.completed), 0)::bigint
+	from (
+		select u.calls, u.completed, u.failed, u.seconds, u.credits, u.cost_micros from usage_daily u
+			where u.day >= d0 and u.day < d1 and (p_agent is null or u.agent_id = p_agent)
+		union all
+		select count(*), count(*) filter (where c.status = 'completed'), count(*) filter (where call_rank(c.status) = 4 and c.status <> 'completed'),
+			coalesce(sum(c.duration_seconds), 0), coalesce(sum(c.credits_charged), 0), coalesce(sum(c.cost_micros), 0)
+		from calls c where ((c.created_at >= p_from and c.created_at < t0) or (c.created_at >= t1 and c.created_at < p_to))
+			and (p_agent is null or c.agent_id = p_agent)
+	) x;
+end $$;
+
+-- Every few minutes: calls under way, or unbilled, that no job looks after get one; likewise transcripts and recordings that wait.
+create function calls_adrift(p_most integer) returns integer language plpgsql security definer as $$
+declare
+	n integer;
+	m integer;
+begin
+	insert into jobs (id, agency_id, client_id, queue, kind, resource_type, resource_id, status, run_at, dedupe_key)
+	select gen_random_uuid(), c.agency_id, c.client_id, 'q-campaign-dialer', case when c.ultravox_call_id is null then 'call.lookup'
+			else 'call.watch' end, 'call', c.id, 'queued', tl_now(), 'adrift:' || c.id
+	from calls c where (c.status in ('dialing', 'unknown', 'ringing', 'in_progress')
+			or (c.hold_id is not null and c.ended_at is not null and c.billed_seconds is null))
+		and c.updated_at < tl_now() - interval '15 minutes'
+		and not exists (select from jobs j where j.resource_id = c.id and j.status in ('queued', 'running')) limit p_most
+	on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
+	get diagnostics n = row_count;
+	insert into jobs (id, agency_id, client_id, queue, kind, resource_type, resource_id, status, run_at, dedupe_key)
+	select gen_random_uuid(), a.agency_id, a.client_id, 'q-artifacts-sync', 'call.' || a.kind, 'call', a.call_id, 'queued', tl_now(),
+		a.kind || ':' || a.call_id
+	from call_artifacts a where a.status = 'pending' and a.updated_at < tl_now() - interval '15 minutes'
+		and not exists (select from jobs j where j.resource_id = a.call_id and j.kind = 'call.' || a.kind and j.status in ('queued', 'running'))
+		limit p_most
+	on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
+	get diagnostics m = row_count;
+	return n + m;
+end $$;
+create index call_artifacts_pending on call_artifacts (updated_at) where status = 'pending';
+create index jobs_living on jobs (resource_id) where status in ('queued', 'running');
+
 -- One more proof: a call is settled once, a payment granted once, nothing reversed beyond its grant.
 create or replace function ledger_check() returns table (problem text, client_id uuid, detail text) language sql stable security definer as $$
 	select 'transaction does not sum to zero', e.client_id, e.transaction_id::text from ledger_entries e
@@ -347,4 +401,4 @@ $$;
 
 select definers();
 revoke all on function agent_owner(text), grant_owner(text), stripe_owner(text, uuid), holds_expire(integer),
-	usage_sum(date, date) from tl_app, tl_agency;
+	usage_sum(date, date), calls_adrift(integer) from tl_app, tl_agency;

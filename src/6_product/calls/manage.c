@@ -75,6 +75,20 @@ static const struct shape_field suppression_fields[] = {
 };
 static const struct shape suppression_shape = SHAPE("suppression", suppression_fields);
 
+static const struct shape_field cost_fields[] = {
+	{ "call_id", SHAPE_UUID },
+	{ "price_per_minute", SHAPE_INT },
+	{ "billed_seconds", SHAPE_INT, SHAPE_MAYBE },
+	{ "billed_minutes", SHAPE_INT, SHAPE_MAYBE, .doc = "each begun one" },
+	{ "credits_held", SHAPE_INT },
+	{ "credits_charged", SHAPE_INT },
+	{ "credits_released", SHAPE_INT, .doc = "of the hold, once the bill is final" },
+	{ "provider_cost_usd", SHAPE_NUMBER, SHAPE_MAYBE },
+	{ "final", SHAPE_BOOL },
+	{ "estimated", SHAPE_BOOL, .doc = "the provider's bill never came" },
+};
+static const struct shape cost_shape = SHAPE("call_cost", cost_fields);
+
 static enum fault missing(void) { return fault_raise(FAULT_NOT_FOUND, "No such call"); }
 
 static bool is_final(struct str status)
@@ -371,7 +385,21 @@ static enum fault unsuppress(struct req *req)
 	return req_commit(req, false);
 }
 
+/* What the provider charged, and what the client paid. */
+static enum fault cost(struct req *req)
+{
+	struct rows row;
+	struct tx tx;
+	req_read(req, &tx);
+	TRY(manage_cost(&tx, (struct manage_cost){ .id = req->ids[0] }, &row));
+	if (!row.count)
+		return missing();
+	reply_row(req, 200, &cost_shape, &row, 0);
+	return OK;
+}
+
 const struct route manage_routes[] = {
+	{ "GET", API "/calls/{id}/cost", ROLE_R, "calls:read", cost, .out = &cost_shape, .status = 200, .summary = "What a call cost" },
 	{ "POST", API "/calls/bulk", ROLE_W, "calls:write", bulk, &bulk_shape, sizeof(struct call_bulk), &bulk_done_shape, 200,
 		.summary = "Cancel or delete up to 100 calls" },
 	{ "POST", API "/calls/{id}/cancel", ROLE_R, "calls:write", cancel, .out = &call_shape, .status = 200, .flags = ROUTE_LATER,

@@ -61,3 +61,12 @@ select * from suppression_rows where (:number::text is null or phone_number = :n
 
 -- name: suppressions_delete
 delete from suppressions where id = :id::uuid returning id
+
+-- name: manage_cost
+select c.id as call_id, c.price_per_minute, c.billed_seconds, case when c.billed_seconds is not null then (c.billed_seconds + 59) / 60 end
+	as billed_minutes, c.credits_held, c.credits_charged, case when h.status <> 'held' then h.amount - coalesce(h.settled_amount, 0) else 0 end
+	as credits_released, (c.cost_micros / 1e6)::float8 as provider_cost_usd, call_rank(c.status) = 4 and coalesce(h.status <> 'held', true) as final,
+	coalesce((select t.estimated from credit_transactions t where t.client_id = c.client_id and t.type = 'spent' and t.reference_type = 'call'
+		and t.reference_id = c.id::text), false) as estimated
+from calls c left join credit_holds h on h.client_id = c.client_id and h.id = c.hold_id
+where c.id = :id::uuid

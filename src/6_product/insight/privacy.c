@@ -227,5 +227,7 @@ const struct job_kind insight_jobs[] = {
 	{ "privacy.erase", "q-artifacts-sync", privacy_erase, 1000 },
 	{ "retention.nightly", "q-artifacts-sync", retention_nightly, 1000000 },
 	{ "retention.client", "q-artifacts-sync", retention_client, 20 },
+	{ "analytics.nightly", "q-artifacts-sync", analytics_nightly, 1000000 },
+	{ "calls.net", "q-campaign-dialer", calls_net, 1000000 },
 	{ 0 },
 };
