@@ -42,7 +42,7 @@
 /* The busiest first: the router reads them in this order. */
 const struct route *const product_routes[] = { calls_routes, manage_routes, agents_routes, tools_routes, voices_routes, knowledge_routes,
 	documents_routes, telephony_routes, identity_routes, clients_routes, users_routes, keys_routes, tts_routes, uploads_routes,
-	webhooks_routes, inbound_routes, billing_routes, insight_routes, stats_routes, csv_routes, audit_routes, privacy_routes,
+	webhooks_routes, inbound_routes, billing_routes, insight_routes, stats_routes, csv_routes, stream_routes, audit_routes, privacy_routes,
 		operations_routes, store_routes, NULL };
 
 const struct job_kind *const product_jobs[] = { calls_jobs, agents_jobs, tools_jobs, voices_jobs, knowledge_jobs, telephony_jobs,

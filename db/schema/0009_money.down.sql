@@ -3,7 +3,7 @@ alter table calls drop constraint calls_number,
 alter table audit_log drop constraint audit_log_action_check,
 	add constraint audit_log_action_check check (action in ('create', 'update', 'delete', 'use')) not valid;
 drop index jobs_living, call_artifacts_pending;
-drop function calls_adrift(integer), usage_between(timestamptz, timestamptz, uuid), usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), grant_owner(text), subscription_set(text, text), customer_set(text),
+drop function stream_heads(text), calls_adrift(integer), usage_between(timestamptz, timestamptz, uuid), usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), grant_owner(text), subscription_set(text, text), customer_set(text),
 	ledger_reverse(text, bigint, bigint, text, text),
 	ledger_grant(text, bigint, bigint, text, uuid), inbound_again(uuid),
 	inbound_page(text, text, text, timestamptz, timestamptz, bigint, uuid, bigint), agent_owner(text), call_resolved(uuid, text),

@@ -367,6 +367,11 @@ end $$;
 create index call_artifacts_pending on call_artifacts (updated_at) where status = 'pending';
 create index jobs_living on jobs (resource_id) where status in ('queued', 'running');
 
+-- Where the streams of some clients stand; for the fan-out of live events.
+create function stream_heads(p_ids text) returns table (client_id uuid, last_seq bigint) language sql stable security definer as $$
+	select s.client_id, s.last_seq from event_streams s where s.client_id = any (string_to_array(p_ids, ',')::uuid[])
+$$;
+
 -- One more proof: a call is settled once, a payment granted once, nothing reversed beyond its grant.
 create or replace function ledger_check() returns table (problem text, client_id uuid, detail text) language sql stable security definer as $$
 	select 'transaction does not sum to zero', e.client_id, e.transaction_id::text from ledger_entries e
@@ -401,4 +406,4 @@ $$;
 
 select definers();
 revoke all on function agent_owner(text), grant_owner(text), stripe_owner(text, uuid), holds_expire(integer),
-	usage_sum(date, date), calls_adrift(integer) from tl_app, tl_agency;
+	usage_sum(date, date), calls_adrift(integer), stream_heads(text) from tl_app, tl_agency;

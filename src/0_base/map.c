@@ -58,3 +58,11 @@ void map_put(struct map *m, struct str key, void *value)
 	}
 	s->value = value;
 }
+
+void map_fini(struct map *m)
+{
+	for (size_t i = 0; i < m->cap; i++)
+		free(m->slots[i].key);
+	free(m->slots);
+	*m = (struct map){ 0 };
+}

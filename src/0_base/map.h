@@ -13,4 +13,6 @@ struct map {
 void *map_get(const struct map *map, struct str key);	/* NULL when absent */
 void map_put(struct map *map, struct str key, void *value);	/* value NULL removes */
 
+void map_fini(struct map *map);		/* empty again, its memory given back */
+
 #endif

@@ -1,6 +1,7 @@
 /* libmicrohttpd in external-epoll mode. A connection is suspended while its fiber waits and
  * resumed when the answer is there or more body is wanted. */
 #include "http.h"
+#include "http_stream.h"
 #include "fiber.h"
 #include "loop.h"
 #include "loop_uv.h"
@@ -18,7 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define POOL_BYTES ((size_t)32 * 1024)
+#define POOL_BYTES ((size_t)33 * 1024)	/* above 32 KiB the library maps it: pages that are not touched take no memory */
 #define DRAIN_BYTES ((int64_t)8 << 20)	/* read and dropped so that a refusal can be answered */
 #define IDLE_TIMEOUT_S 75u
 #define MAX_CONNECTIONS 8192u
@@ -41,7 +42,7 @@ struct exchange {
 	struct link *link;
 	struct fiber *fiber;
 	struct str part;		/* body bytes offered to the fiber */
-	bool started, suspended, wants_body, body_ended, finished, gone, file;
+	bool started, suspended, wants_body, body_ended, finished, gone, file, bare;
 	int64_t drained, received, finished_us;
 };
 
@@ -135,6 +136,8 @@ static void run_exchange(void *argument)
 	if (x->gone) {
 		if (x->request.reply_fd >= 0)
 			close(x->request.reply_fd);
+		if (x->request.reply_stream)
+			http_stream_gone(x->request.reply_stream);
 		arena_drop(x->request.arena);
 		return;
 	}
@@ -152,6 +155,9 @@ static enum MHD_Result send_answer(struct exchange *x)
 			(uint64_t)r->reply_offset);
 		r->reply_fd = -1;
 		x->file = true;
+	} else if (r->reply_stream) {
+		answer = http_stream_answer(r->reply_stream, x->connection);
+		r->reply_stream_queued = x->file = true;	/* taken as slowly as its client likes */
 	} else {
 		answer = MHD_create_response_from_buffer(r->reply_body.n,
 			(void *)(r->reply_body.n ? r->reply_body.p : ""), MHD_RESPMEM_PERSISTENT);
@@ -249,6 +255,20 @@ static void exchange_start(void *argument)
 	run_exchange(x);
 }
 
+/* A stream lies open for hours: of its request no more is kept than the library needs to name it. */
+static struct exchange *shrunk(struct exchange *x)
+{
+	struct exchange *small = must_alloc(sizeof *small);
+	*small = (struct exchange){ .connection = x->connection, .link = x->link, .started = true, .finished = true, .file = true,
+		.bare = true };
+	small->request.reply_fd = -1;
+	small->request.reply_stream_queued = true;
+	small->request.method = STR("GET");
+	x->link->exchange = small;
+	arena_drop(x->request.arena);
+	return small;
+}
+
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, const char *url,
 	const char *method, const char *version, const char *bytes, size_t *size, void **con_cls)
 {
@@ -274,8 +294,12 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 		fiber_wake(x->fiber);
 		fiber_run_ready();
 	}
-	if (x->finished)
-		return send_answer(x);
+	if (x->finished) {
+		enum MHD_Result queued = send_answer(x);
+		if (x->request.reply_stream_queued && queued == MHD_YES)
+			*con_cls = shrunk(x);
+		return queued;
+	}
 	x->suspended = true;
 	MHD_suspend_connection(connection);
 	return MHD_YES;
@@ -292,9 +316,15 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 	x->link->exchange = NULL;
 	x->link->kept = true;
 	x->link->since_us = clock_real_us();
+	if (x->bare) {
+		free(x);
+		return;
+	}
 	if (!x->started || x->finished) {
 		if (x->request.reply_fd >= 0)
 			close(x->request.reply_fd);
+		if (x->request.reply_stream && !x->request.reply_stream_queued)
+			http_stream_gone(x->request.reply_stream);
 		arena_drop(x->request.arena);
 		return;
 	}
@@ -460,6 +490,7 @@ void http_serve(int fd, void (*handle)(struct http_request *))
 	run_wanted = true;
 }
 
+void http_turn_soon(void) { run_wanted = true; }
 int64_t http_open_requests(void) { return open_requests; }
 
 void http_stop_accepting(void)
@@ -472,6 +503,7 @@ void http_stop_accepting(void)
 void http_stop(void)
 {
 	uv_poll_stop(&poll_);
+	http_stream_end_all();	/* the library must not be stopped with a resting connection */
 	MHD_run(daemon_);
 	MHD_stop_daemon(daemon_);
 }

@@ -25,6 +25,8 @@ struct http_request {
 	struct str reply_body;		/* in the arena */
 	int reply_fd;			/* >= 0: a file instead of reply_body; closed by the server */
 	int64_t reply_offset, reply_length;
+	struct http_stream *reply_stream;
+	bool reply_stream_queued;	/* the library has it, and says when it is gone */
 	bool reply_break;		/* answer nothing: the connection is cut (the sandbox's faults) */
 };
 
@@ -39,6 +41,15 @@ enum fault http_read_part(struct http_request *request, struct str *ret_part) MU
 
 void http_reply_header(struct http_request *request, const char *name, struct str value);
 void http_reply(struct http_request *request, int status, const char *type, struct str body);
+
+/* An answer without an end: the handler makes it and returns; whoever keeps it writes until it is gone. It holds no fiber and, while
+ * there is nothing to send, no buffer. A client that has left is found when something is written. */
+struct http_stream;
+struct http_stream *http_reply_stream(struct http_request *request, int status, const char *type, void (*gone)(void *owner), void *owner);
+void http_stream_write(struct http_stream *stream, struct str bytes);
+size_t http_stream_waiting(const struct http_stream *stream);	/* bytes that the client has not taken yet */
+bool http_stream_left(const struct http_stream *stream);	/* has the client closed its side? */
+void http_stream_end(struct http_stream *stream);		/* closes after what was written; gone() follows */
 
 /* How long heads and bodies may take (real time); PEM texts of certificate chain and key, NULL = no TLS. Before http_serve. */
 struct http_options {

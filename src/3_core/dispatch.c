@@ -452,8 +452,10 @@ void dispatch(struct http_request *http)
 	http_reply_header(http, "X-Request-Id", req->request_id);
 	http_reply_header(http, "X-Trace-Id", req->trace_id);
 	http_reply_header(http, "X-Content-Type-Options", STR("nosniff"));
-	http_reply_header(http, "X-Frame-Options", STR("DENY"));
-	http_reply_header(http, "Referrer-Policy", STR("no-referrer"));
+	if (!http->reply_stream) {	/* about documents; a stream is none, and each header is kept as long as it lies open */
+		http_reply_header(http, "X-Frame-Options", STR("DENY"));
+		http_reply_header(http, "Referrer-Policy", STR("no-referrer"));
+	}
 	if (config.tls_certificate_file.n)
 		http_reply_header(http, "Strict-Transport-Security", STR("max-age=31536000"));
 	if (req->rate_policy.p) {
