@@ -20,6 +20,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("TRUNKLINE_BIN", str(ROOT / "build" / "trunkline"))
+SANITIZED = "asan" in BIN  # a sanitizer's own memory says nothing about ours
 LONG = bool(os.environ.get("TRUNKLINE_TEST_LONG"))
 LIMITS = '{"requests_per_second":100000,"burst":100000,"concurrent_calls":1000}'
 
