@@ -52,7 +52,7 @@ void say_page(struct http_request *r, json_t *all)
 
 static struct str line_value(struct str head, const char *key)
 {
-	const char *at = memmem(head.p, head.n, key, strlen(key));
+	const char *at = head.n ? memmem(head.p, head.n, key, strlen(key)) : NULL;
 	if (!at)
 		return STR_NULL;
 	struct str rest = str_from(head, (size_t)(at - head.p) + strlen(key));
@@ -76,7 +76,7 @@ struct str form_names(struct http_request *r, struct str body)
 bool form_part(struct http_request *r, struct str *rest, const char *name, struct form_field *ret)
 {
 	struct str mark = str_format(r->arena, "--%.*s", STRF(line_value(http_header(r, "content-type"), "boundary=")));
-	while (mark.n > 2) {
+	while (mark.p && mark.n > 2 && rest->p) {
 		const char *start = memmem(rest->p, rest->n, mark.p, mark.n);
 		if (!start)
 			return false;
