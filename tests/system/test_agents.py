@@ -2,6 +2,7 @@
 import json
 
 import httpx
+import pytest
 
 from test_bad_input import GOOD_AGENT, error
 
@@ -28,6 +29,35 @@ def test_tuning_is_kept_in_snake_case_and_sent_in_the_providers_words(server, cl
     assert template["timeExceededMessage"] == "We must stop here."
     assert template["vadSettings"] == {"turnEndpointDelay": "0.384s", "frameActivationThreshold": 0.3}
     assert template["firstSpeakerSettings"] == {"agent": {"text": "Hello!", "delay": "1.5s", "uninterruptible": True}}
+
+
+def test_silence_text_and_templates_are_tuned_too(server, client):
+    schema = {"type": "object", "properties": {"first_name": {"type": "string"}}}
+    answer = client.post("/agents", {**GOOD_AGENT, "settings": {
+        "inactivityMessages": [{"message": "Are you there?", "after_seconds": 10},
+                               {"message": "Goodbye.", "after_seconds": 7.5, "end_behavior": "hang_up_soft"}],
+        "initial_output_medium": "text", "context_schema": schema, "first_message_prompt": "Greet by name."}})
+    assert answer.status_code == 201 and "warnings" not in answer.json()["meta"], answer.text
+    template = copy_of(server, answer.json()["data"]["id"]).json()["callTemplate"]
+    assert template["inactivityMessages"] == [{"duration": "10s", "message": "Are you there?"},
+                                              {"duration": "7.5s", "message": "Goodbye.", "endBehavior": "END_BEHAVIOR_HANG_UP_SOFT"}]
+    assert template["initialOutputMedium"] == "MESSAGE_MEDIUM_TEXT" and template["contextSchema"] == schema
+    assert template["firstSpeakerSettings"] == {"agent": {"prompt": "Greet by name."}}
+    for bad in ({"inactivity_messages": [{"message": "no time"}]}, {"inactivity_messages": "none"}, {"initial_output_medium": "smell"},
+                {"context_schema": []}, {"inactivity_messages": [{"message": "m", "after_seconds": 9, "end_behavior": "stay"}]},
+                {"inactivity_messages": [{"message": "m", "after_seconds": 9}] * 11}, {"stability": "high"}):
+        answer = client.post("/agents", {**GOOD_AGENT, "settings": bad})
+        assert [w["field"] for w in answer.json()["meta"]["warnings"]] == [f"settings.{k}" for k in bad], answer.text
+        assert not {"inactivityMessages", "initialOutputMedium", "contextSchema"} & set(copy_of(server, answer.json()["data"]["id"]).json()["callTemplate"])
+
+
+@pytest.mark.parametrize("provider, sent", [("elevenlabs", {"elevenLabs": {"speed": 1.1, "stability": 0.4, "similarityBoost": 0.9, "useSpeakerBoost": True}}),
+                                            ("lmnt", {"lmnt": {"speed": 1.1}}), ("cartesia", None)])
+def test_how_a_voice_sounds_is_said_in_the_words_of_who_speaks_it(server, client, provider, sent):
+    voice = client.post("/voices", {"name": f"Of {provider}", "provider_overrides": {"provider": provider, "voice_id": "v"}}).json()["data"]
+    agent = client.post("/agents", {**GOOD_AGENT, "voice_id": voice["id"], "speed": 1.1, "stability": 0.4, "similarity": 0.9, "use_speaker_boost": True})
+    assert agent.status_code == 201, agent.text
+    assert copy_of(server, agent.json()["data"]["id"]).json()["callTemplate"].get("voiceOverrides") == sent
 
 
 def test_what_the_provider_cannot_take_is_kept_warned_of_and_not_sent(server, client):

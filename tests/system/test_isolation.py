@@ -9,7 +9,8 @@ import pytest
 # tables that hold no tenant's rows
 NOT_TENANT = {"schema_migrations", "vault", "clock_state", "rate_buckets"}
 # unique indexes that may begin with something else than the tenant, written by the system door or by us alone
-GLOBAL_KEYS = {"agents_provider", "api_keys_prefix", "uploads_key", "calls_provider", "phone_numbers_live", "jobs_dedupe", "inbound_events_provider_dedupe_key_key"}
+GLOBAL_KEYS = {"agents_provider", "api_keys_prefix", "uploads_key", "calls_provider", "phone_numbers_live", "jobs_dedupe", "inbound_events_provider_dedupe_key_key",
+               "clients_stripe", "checkouts_session", "payment_grants_key"}
 
 
 def tables(server):

@@ -258,7 +258,8 @@ def test_every_exchange_fits_the_providers_schema(server, client, schema):
     since = len(server.provider_requests())
     agent = client.agent()
     client.request("PATCH", f"/agents/{agent}", json={"settings": {"temperature": 0.3, "agent_language": "de", "first_message": "Hallo",
-                                                                      "max_conversation_duration": 900, "time_exceeded_message": "Bye"}})
+                                                                      "max_conversation_duration": 900, "time_exceeded_message": "Bye", "initial_output_medium": "voice",
+                                                                      "inactivity_messages": [{"message": "Still there?", "after_seconds": 8}]}})
     plan(server, "POST /api/agents", "status", status=500)
     client.post("/agents", {"name": "Other", "system_prompt": "You are the front desk."})
     client.call("+15555550100", agent=agent, call_settings={"greeting": "Hi", "ring_timeout_seconds": 20}, context={"name": "Anna"})

@@ -93,15 +93,15 @@ from agents where id = :id::uuid
 -- name: agents_push_links
 select 'voice' as kind, v.id, v.name, v.ultravox_voice_id as provider_id, v.credential_id, null::jsonb as parameters,
 	null::jsonb as authentication, null::bytea as sealed, 0 as position,
-	v.ultravox_voice_id is null and v.status = 'training' as coming
+	v.ultravox_voice_id is null and v.status = 'training' as coming, v.provider
 from agents a join voices v on v.client_id = a.client_id and v.id = a.voice_id where a.id = :id::uuid
 union all
 select 'tool', t.id, t.name, t.ultravox_tool_id, t.credential_id, l.parameters, t.authentication, t.auth_ciphertext, l.position,
-	t.ultravox_tool_id is null and t.status = 'creating'
+	t.ultravox_tool_id is null and t.status = 'creating', null
 from agent_tools l join tools t on t.client_id = l.client_id and t.id = l.tool_id where l.agent_id = :id::uuid and l.enabled
 union all
 select 'knowledge base', k.id, k.name, k.ultravox_corpus_id, k.credential_id, null, null, null, 1000 + l.position,
-	k.ultravox_corpus_id is null and k.status = 'creating'
+	k.ultravox_corpus_id is null and k.status = 'creating', null
 from agent_knowledge_bases l join knowledge_bases k on k.client_id = l.client_id and k.id = l.knowledge_base_id where l.agent_id = :id::uuid
 order by 9
 

@@ -75,6 +75,7 @@ static enum fault put_links(struct copy *c, struct buf *b, const json_t *setting
 		if (str_is(kind, "voice")) {
 			buf_text(b, ",\"voice\":");
 			buf_json(b, pg_col(c->job->arena, &links, i, "provider_id"));
+			agent_settings_voice(b, settings, pg_col(c->job->arena, &links, i, "provider"));
 			continue;
 		}
 		if (str_is(kind, "knowledge base") && !search)

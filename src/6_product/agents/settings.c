@@ -1,9 +1,10 @@
 /* Tuning fields. */
 #include "settings.h"
 
-enum kind { KEPT, TEXT, SECONDS, NUMBER, FLAG };	/* KEPT: ours alone, or nothing the provider has */
+enum kind { KEPT, TEXT, SECONDS, NUMBER, FLAG, OBJECT, MEDIUM, MESSAGES };	/* KEPT: ours alone, or nothing the provider has */
 
-/* `there` is the member of callTemplate; one level of nesting by a dot, and greetings by who speaks first. */
+/* `there` is the member of callTemplate; one level of nesting by a dot, greetings by who speaks first, and what a voice takes by
+ * the provider that speaks it, so a name may stand twice (schemas CallTemplate, VadSettings, FirstSpeakerSettings, ExternalVoice). */
 static const struct tuning {
 	const char *name, *there;
 	enum kind kind;
@@ -21,12 +22,22 @@ static const struct tuning {
 	{ "first_message", "agent.text", TEXT },
 	{ "first_message_delay", "agent.delay", SECONDS, 0, 60 },
 	{ "disable_interruptions", "agent.uninterruptible", FLAG },
+	{ "first_message_prompt", "agent.prompt", TEXT },
 	{ "fallback_response", "user.fallback.text", TEXT },
-	{ "first_speaker", NULL, KEPT }, { "from_number", NULL, KEPT }, { "selected_llm", NULL, KEPT }, { "stability", NULL, KEPT },
-	{ "similarity", NULL, KEPT }, { "speed", NULL, KEPT }, { "voice_pitch", NULL, KEPT }, { "voice_style", NULL, KEPT },
-	{ "use_speaker_boost", NULL, KEPT }, { "turn_timeout", NULL, KEPT }, { "confidence_threshold", NULL, KEPT },
-	{ "timezone", NULL, KEPT }, { "personality", NULL, KEPT }, { "knowledge_base_search_enabled", NULL, KEPT },
-	{ "knowledge_base_context_window", NULL, KEPT },
+	{ "fallback_prompt", "user.fallback.prompt", TEXT },
+	{ "fallback_delay", "user.fallback.delay", SECONDS, 0, 60 },
+	{ "initial_output_medium", "initialOutputMedium", MEDIUM },
+	{ "inactivity_messages", "inactivityMessages", MESSAGES },
+	{ "context_schema", "contextSchema", OBJECT },
+	{ "speed", "elevenLabs.speed", NUMBER, 0.7, 1.2 },
+	{ "speed", "lmnt.speed", NUMBER, 0.25, 2 },
+	{ "stability", "elevenLabs.stability", NUMBER, 0, 1 },
+	{ "similarity", "elevenLabs.similarityBoost", NUMBER, 0, 1 },
+	{ "voice_style", "elevenLabs.style", NUMBER, 0, 1 },
+	{ "use_speaker_boost", "elevenLabs.useSpeakerBoost", FLAG },
+	{ "first_speaker", NULL, KEPT }, { "from_number", NULL, KEPT }, { "selected_llm", NULL, KEPT }, { "voice_pitch", NULL, KEPT },
+	{ "turn_timeout", NULL, KEPT }, { "confidence_threshold", NULL, KEPT }, { "timezone", NULL, KEPT }, { "personality", NULL, KEPT },
+	{ "knowledge_base_search_enabled", NULL, KEPT }, { "knowledge_base_context_window", NULL, KEPT },
 };
 #define COUNT (sizeof table / sizeof *table)
 
@@ -53,6 +64,24 @@ static const struct tuning *find(struct str name)
 	return NULL;
 }
 
+#define MESSAGES_MOST 10
+
+static bool is_medium(struct str name) { return str_is(name, "voice") || str_is(name, "text"); }
+
+/* [{message, after_seconds, end_behavior?}]: what is said to one who is silent, each after the one before. */
+static bool is_messages(const json_t *list)
+{
+	size_t i;
+	json_t *m;
+	json_array_foreach(list, i, m) {
+		struct str message = json_text(m, "message"), end = json_text(m, "end_behavior");
+		double after = json_number_value(json_object_get(m, "after_seconds"));
+		if (!message.n || after < 1 || after > 3600 || (end.p && !str_is(end, "hang_up_soft") && !str_is(end, "hang_up_strict")))
+			return false;
+	}
+	return json_is_array(list) && json_array_size(list) <= MESSAGES_MOST;
+}
+
 static bool takes(const struct tuning *t, const json_t *value)
 {
 	double n = json_number_value(value);
@@ -60,8 +89,19 @@ static bool takes(const struct tuning *t, const json_t *value)
 	case TEXT: return json_is_string(value) && json_string_length(value);
 	case FLAG: return json_is_boolean(value);
 	case NUMBER: case SECONDS: return json_is_number(value) && n >= t->least && n <= t->most;
+	case OBJECT: return json_is_object(value);
+	case MEDIUM: return json_is_string(value) && is_medium((struct str){ json_string_value(value), json_string_length(value) });
+	case MESSAGES: return is_messages(value);
 	default: return true;
 	}
+}
+
+static bool any_takes(const char *name, const json_t *value)
+{
+	for (size_t i = 0; i < COUNT; i++)
+		if (strcmp(table[i].name, name) == 0 && takes(&table[i], value))
+			return true;
+	return false;
 }
 
 static void warn(struct req *req, struct str field, const char *reason)
@@ -91,7 +131,7 @@ static void take(struct req *req, json_t *into, const char *key, json_t *value, 
 	}
 	if (!*prefix)
 		take_back(req, key);
-	if (!json_is_null(value) && !takes(t, value))
+	if (!json_is_null(value) && !any_takes(t->name, value))
 		warn(req, field, "the provider cannot take this value: kept, not sent");
 	json_object_set(into, name.p, value);
 }
@@ -110,6 +150,21 @@ struct str agent_settings_read(struct req *req, struct str settings)
 	return json_object_size(all) || settings.p ? json_dump(req->arena, all) : STR_NULL;
 }
 
+static void put_messages(struct buf *b, const json_t *list)
+{
+	size_t i;
+	json_t *m;
+	json_array_foreach(list, i, m) {
+		struct str end = json_text(m, "end_behavior");
+		buf_format(b, "%s{\"duration\":\"%.9gs\",\"message\":", i ? "," : "[", json_number_value(json_object_get(m, "after_seconds")));
+		buf_json(b, json_text(m, "message"));
+		if (end.p)
+			buf_format(b, ",\"endBehavior\":\"END_BEHAVIOR_HANG_UP_%s\"", str_is(end, "hang_up_soft") ? "SOFT" : "STRICT");
+		buf_char(b, '}');
+	}
+	buf_text(b, i ? "]" : "[]");
+}
+
 static void put(struct buf *b, const struct tuning *t, const json_t *value, const char *name)
 {
 	buf_format(b, "\"%s\":", name);
@@ -119,6 +174,12 @@ static void put(struct buf *b, const struct tuning *t, const json_t *value, cons
 		buf_format(b, "\"%.9gs\"", json_number_value(value));
 	else if (t->kind == NUMBER)
 		buf_format(b, "%.9g", json_number_value(value));
+	else if (t->kind == MEDIUM)
+		buf_format(b, "\"MESSAGE_MEDIUM_%s\"", strcmp(json_string_value(value), "text") == 0 ? "TEXT" : "VOICE");
+	else if (t->kind == OBJECT)
+		buf_str(b, json_dump(b->arena, value));
+	else if (t->kind == MESSAGES)
+		put_messages(b, value);
 	else
 		buf_text(b, json_is_true(value) ? "true" : "false");
 }
@@ -126,7 +187,7 @@ static void put(struct buf *b, const struct tuning *t, const json_t *value, cons
 /* The members of one group (prefix with its dot), as an object's inside. */
 static struct str group(struct buf *b, const json_t *settings, const char *prefix)
 {
-	struct buf inside = BUF_IN(b->arena, 65536);
+	struct buf inside = BUF_IN(b->arena, 256 << 10);
 	size_t n = strlen(prefix);
 	for (size_t i = 0; i < COUNT; i++) {
 		const struct tuning *t = &table[i];
@@ -156,4 +217,12 @@ void agent_settings_template(struct buf *b, const json_t *settings)
 		buf_text(b, ",\"firstSpeakerSettings\":{\"user\":{}}");
 	else if (agent.n)
 		buf_format(b, ",\"firstSpeakerSettings\":{\"agent\":{%.*s}}", STRF(agent));
+}
+
+void agent_settings_voice(struct buf *b, const json_t *settings, struct str provider)
+{
+	const char *there = str_is(provider, "elevenlabs") ? "elevenLabs" : str_is(provider, "lmnt") ? "lmnt" : NULL;
+	struct str inside = there ? group(b, settings, str_format(b->arena, "%s.", there).p) : STR_NULL;
+	if (inside.n)
+		buf_format(b, ",\"voiceOverrides\":{\"%s\":{%.*s}}", there, STRF(inside));
 }
