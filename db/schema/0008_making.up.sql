@@ -325,11 +325,11 @@ begin
 end $$;
 
 -- Every five minutes: voices in training whose job is gone get one again.
-create function voices_adrift() returns integer language plpgsql security definer as $$
+create function voices_adrift(out n integer, out living boolean) language plpgsql security definer as $$
 declare
 	r record;
-	n integer := 0;
 begin
+	n := 0;
 	for r in select v.id, v.agency_id, v.client_id from voices v where v.status = 'training' and v.deleted_at is null
 		and v.created_at < tl_now() - interval '5 minutes'
 		and not exists (select from jobs j where j.resource_id = v.id and j.status in ('queued', 'running')) limit 500
@@ -340,7 +340,7 @@ begin
 			on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
 		n := n + 1;
 	end loop;
-	return n;
+	living := exists (select from voices v where v.status = 'training' and v.deleted_at is null);
 end $$;
 
 -- A document whose file never came goes with its upload.

@@ -340,16 +340,16 @@ begin
 end $$;
 
 -- Every few minutes: calls under way, or unbilled, that no job looks after get one; likewise transcripts and recordings that wait.
-create function calls_adrift(p_most integer) returns integer language plpgsql security definer as $$
+-- `living`: is there anything that could come adrift?
+create function calls_adrift(p_most integer, out n integer, out living boolean) language plpgsql security definer as $$
 declare
-	n integer;
 	m integer;
 begin
 	insert into jobs (id, agency_id, client_id, queue, kind, resource_type, resource_id, status, run_at, dedupe_key)
 	select gen_random_uuid(), c.agency_id, c.client_id, 'q-campaign-dialer', case when c.ultravox_call_id is null then 'call.lookup'
 			else 'call.watch' end, 'call', c.id, 'queued', tl_now(), 'adrift:' || c.id
 	from calls c where (c.status in ('dialing', 'unknown', 'ringing', 'in_progress')
-			or (c.hold_id is not null and c.ended_at is not null and c.billed_seconds is null))
+			or (c.ultravox_call_id is not null and c.hold_id is not null and c.ended_at is not null and c.billed_seconds is null))
 		and c.updated_at < tl_now() - interval '15 minutes'
 		and not exists (select from jobs j where j.resource_id = c.id and j.status in ('queued', 'running')) limit p_most
 	on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
@@ -362,7 +362,11 @@ begin
 		limit p_most
 	on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
 	get diagnostics m = row_count;
-	return n + m;
+	n := n + m;
+	living := exists (select from calls c where c.status in ('dialing', 'unknown', 'ringing', 'in_progress'))
+		or exists (select from calls c where c.ultravox_call_id is not null and c.hold_id is not null and c.ended_at is not null
+			and c.billed_seconds is null)
+		or exists (select from call_artifacts a where a.status = 'pending');
 end $$;
 create index call_artifacts_pending on call_artifacts (updated_at) where status = 'pending';
 create index jobs_living on jobs (resource_id) where status in ('queued', 'running');

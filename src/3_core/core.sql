@@ -103,7 +103,7 @@ where j.id = m.id and j.generation = m.generation and j.status = 'running'
 -- name: jobs_next_due
 select (select count(*) from jobs where status = 'queued' and run_at <= tl_now()) as due,
 	(select count(*) from jobs where status = 'running') as running,
-	(select min(run_at) from jobs where status = 'queued' and run_at > tl_now()) as next_at
+	(select min(run_at) from jobs where status = 'queued' and run_at > tl_now() and not payload @> '{"idle": true}') as next_at
 
 -- name: event_put
 select event_append(:id::uuid, :type::text, :resource_type::text, :resource_id::uuid, :data::jsonb) as seq

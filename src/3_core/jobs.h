@@ -56,5 +56,7 @@ void job_fail(struct job *job, struct tx *tx, const char *error);
 void job_note(struct job *job, struct tx *tx, struct str payload);
 /* Parks until business time `run_at_us` with a new payload (NULL = the old one). */
 void job_park(struct job *job, struct tx *tx, int64_t run_at_us, struct str payload);
+/* Payload of a periodic look that found nothing to look after: a jump of the virtual clock does not stop for it on the way. */
+#define JOB_IDLE STR("{\"idle\":true}")
 
 #endif

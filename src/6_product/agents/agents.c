@@ -16,7 +16,8 @@ static const struct shape_field new_fields[] = {
 	FIELD(system_prompt, .type = SHAPE_TEXT, .flags = SHAPE_REQUIRED, .min = 10, .max = 50000),
 	FIELD(model, .type = SHAPE_TEXT, .min = 1, .max = 100, .doc = "default: the installation's"),
 	FIELD(settings, .type = SHAPE_OBJECT, .max = 65536, .doc = "tuning, in snake_case: temperature, agent_language, first_message, "
-		"first_speaker, max_conversation_duration, join_timeout, time_exceeded_message, inactivity_messages, context_schema; docs/making.md lists all"),
+		"first_speaker, max_conversation_duration, join_timeout, time_exceeded_message, "
+		"inactivity_messages, context_schema; docs/making.md lists all"),
 	FIELD(voice_id, .type = SHAPE_UUID, .flags = SHAPE_MAYBE),
 	FIELD(tools, .type = SHAPE_LIST, .max = 20, .sub = &agent_tool_shape),
 	FIELD(knowledge_bases, .type = SHAPE_LIST, .max = 10, .sub = &agent_kb_shape),

@@ -11,7 +11,8 @@ struct str agent_settings_read(struct req *req, struct str settings);
 
 /* The members of callTemplate that come from settings, each with a comma before it (schema ultravox.v1.CallTemplate). */
 void agent_settings_template(struct buf *buf, const json_t *settings);
-/* The member voiceOverrides of callTemplate with a comma before it, when the voice's provider takes any (schema ultravox.v1.ExternalVoice). */
+/* The member voiceOverrides of callTemplate with a comma before it,
+	when the voice's provider takes any (schema ultravox.v1.ExternalVoice). */
 void agent_settings_voice(struct buf *buf, const json_t *settings, struct str provider);
 
 #endif

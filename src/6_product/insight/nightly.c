@@ -39,6 +39,6 @@ enum fault calls_net(struct job *job)
 	TRY(system_begin(&tx, job->arena));
 	TRY(adrift(&tx, (struct adrift){ .most = BATCH }, &n));
 	tx.wakes_jobs = pg_int(&n, 0, "n") > 0;
-	job_park(job, &tx, (clock_now_us() / NET_US + 1) * NET_US, STR_NULL);
+	job_park(job, &tx, (clock_now_us() / NET_US + 1) * NET_US, pg_bool(&n, 0, "living") ? STR("{}") : JOB_IDLE);
 	return tx_commit(&tx);
 }

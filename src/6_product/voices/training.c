@@ -301,7 +301,7 @@ enum fault voice_watch(struct job *job)
 	TRY(system_begin(&tx, job->arena));
 	TRY(voices_drift(&tx, (struct voices_drift){ 0 }, &n));
 	tx.wakes_jobs = pg_int(&n, 0, "n") > 0;
-	job_park(job, &tx, (clock_now_us() / (300 * US_PER_S) + 1) * 300 * US_PER_S, STR_NULL);
+	job_park(job, &tx, (clock_now_us() / (300 * US_PER_S) + 1) * 300 * US_PER_S, pg_bool(&n, 0, "living") ? STR("{}") : JOB_IDLE);
 	return tx_commit(&tx);
 }
 

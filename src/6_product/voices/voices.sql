@@ -93,4 +93,4 @@ select ledger_refund('voice_training', :reference::text, 'Voice training failed'
 update voices set preview = :preview::jsonb where id = :id::uuid
 
 -- name: voices_drift
-select voices_adrift() as n
+select n, living from voices_adrift()
