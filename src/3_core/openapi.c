@@ -135,27 +135,34 @@ static void operation(struct buf *b, const struct route *r)
 	buf_text(b, ",\"default\":{\"$ref\":\"#/components/responses/error\"}}}");
 }
 
+/* All methods of a path, from whichever rooms they come. False, and nothing written, when `r` is not the first of them. */
+static bool path(struct buf *b, const struct route *r, const char *comma)
+{
+	bool any = false;
+	for (const struct route *const *list = dispatch_routes(); *list; list++)
+		for (const struct route *q = *list; q->method; q++) {
+			if (strcmp(q->path, r->path) != 0)
+				continue;
+			if (!any && q != r)
+				return false;
+			if (!any)
+				buf_format(b, "%s\"%s\":{", comma, r->path);
+			else
+				buf_char(b, ',');
+			operation(b, q);
+			any = true;
+		}
+	buf_char(b, '}');
+	return true;
+}
+
 static void paths(struct buf *b)
 {
 	const char *comma = "";
 	for (const struct route *const *list = dispatch_routes(); *list; list++)
-		for (const struct route *r = *list; r->method; r++) {
-			bool first = true;	/* each path once, with all its methods */
-			for (const struct route *q = *list; q < r; q++)
-				first &= strcmp(q->path, r->path) != 0;
-			if (!first || r->flags & ROUTE_TEST)
-				continue;
-			buf_text(b, comma);
-			comma = ",";
-			buf_json(b, str_of(r->path));
-			buf_text(b, ":{");
-			for (const struct route *q = r; q->method; q++)
-				if (strcmp(q->path, r->path) == 0) {
-					buf_text(b, q == r ? "" : ",");
-					operation(b, q);
-				}
-			buf_char(b, '}');
-		}
+		for (const struct route *r = *list; r->method; r++)
+			if (!(r->flags & ROUTE_TEST) && path(b, r, comma))
+				comma = ",";
 }
 
 static void schemas(struct buf *b)
