@@ -3,8 +3,8 @@ alter table calls drop constraint calls_number,
 alter table audit_log drop constraint audit_log_action_check,
 	add constraint audit_log_action_check check (action in ('create', 'update', 'delete', 'use')) not valid;
 drop index jobs_living, call_artifacts_pending;
-drop function stream_heads(text), calls_adrift(integer), usage_between(timestamptz, timestamptz, uuid), usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), grant_owner(text), subscription_set(text, text), customer_set(text),
-	ledger_reverse(text, bigint, bigint, text, text),
+drop function stream_heads(text), calls_adrift(integer), usage_between(timestamptz, timestamptz, uuid), usage_sum(date, date), holds_expire(integer), stripe_owner(text, uuid), grant_owner(text), subscription_set(text, text, bigint, boolean), customer_set(text),
+	ledger_reverse(text, bigint, bigint, bigint, text, text),
 	ledger_grant(text, bigint, bigint, text, uuid), inbound_again(uuid),
 	inbound_page(text, text, text, timestamptz, timestamptz, bigint, uuid, bigint), agent_owner(text), call_resolved(uuid, text),
 	number_suppressed(text);
@@ -15,7 +15,7 @@ alter table credit_accounts drop column low_threshold;
 drop index calls_created, inbound_events_agency, clients_stripe;
 drop view checkout_rows, transaction_rows, suppression_rows;
 drop table usage_daily, payment_grants, checkouts, suppressions;
-alter table clients drop column stripe_customer_id;
+alter table clients drop column stripe_customer_id, drop column subscription_told;
 
 create or replace function ledger_check() returns table (problem text, client_id uuid, detail text) language sql stable security definer as $$
 	select 'transaction does not sum to zero', e.client_id, e.transaction_id::text from ledger_entries e

@@ -76,7 +76,7 @@ begin
 end $$;
 
 -- The till. A checkout is one purchase on its way; a grant is what a payment gave, once for each payment whoever tells of it.
-alter table clients add column stripe_customer_id text;
+alter table clients add column stripe_customer_id text, add column subscription_told bigint not null default 0;	-- Unix time of the event
 create unique index clients_stripe on clients (stripe_customer_id) where stripe_customer_id is not null;
 
 create table checkouts (
@@ -114,6 +114,7 @@ create table payment_grants (
 	currency text not null,
 	refunded_cents bigint not null default 0,
 	disputed_cents bigint not null default 0,
+	dispute_told bigint not null default 0,		-- Unix time of the event
 	reversed_credits bigint not null default 0 check (reversed_credits between 0 and credits),
 	inbound_event_id uuid,
 	created_at timestamptz not null default tl_now(),
@@ -174,8 +175,8 @@ begin
 end $$;
 
 -- What was refunded of a payment, or is withheld by a dispute, in cents of the payment and in all (the till tells it cumulatively). What
--- is no longer available becomes debt; what comes back pays debt first. Below zero: as it was.
-create function ledger_reverse(p_key text, p_refunded bigint, p_disputed bigint, p_type text, p_reference text)
+-- is no longer available becomes debt; what comes back pays debt first. Below zero: as it was. An older word of a dispute changes nothing.
+create function ledger_reverse(p_key text, p_refunded bigint, p_disputed bigint, p_created bigint, p_type text, p_reference text)
 returns table (changed bigint, balance bigint) language plpgsql security definer as $$
 declare
 	g payment_grants;
@@ -190,9 +191,12 @@ begin
 		return;
 	end if;
 	g.refunded_cents := greatest(g.refunded_cents, p_refunded);
-	g.disputed_cents := case when p_disputed < 0 then g.disputed_cents else p_disputed end;
+	if p_disputed >= 0 and p_created >= g.dispute_told then
+		g.disputed_cents := p_disputed;
+		g.dispute_told := p_created;
+	end if;
 	delta := least(g.credits, ceil((g.refunded_cents + g.disputed_cents)::numeric * g.credits / g.amount_cents))::bigint - g.reversed_credits;
-	update payment_grants x set refunded_cents = g.refunded_cents, disputed_cents = g.disputed_cents,
+	update payment_grants x set refunded_cents = g.refunded_cents, disputed_cents = g.disputed_cents, dispute_told = g.dispute_told,
 		reversed_credits = x.reversed_credits + delta, updated_at = tl_now() where x.id = g.id;
 	select * into a from credit_accounts c where c.client_id = tl_client();
 	taken := case when delta > 0 then least(delta, a.balance - a.held) else delta + least(-delta, a.debt) end;
@@ -214,11 +218,20 @@ create function grant_owner(p_key text) returns table (client_id uuid, agency_id
 	select g.client_id, g.agency_id from payment_grants g where g.grant_key = p_key
 $$;
 
--- What the till says of a subscription.
-create function subscription_set(p_status text, p_customer text) returns table (changed boolean) language plpgsql security definer as $$
+-- What the till says of a subscription. An older word changes nothing, nor does its beginning what was said in the same second.
+create function subscription_set(p_status text, p_customer text, p_created bigint, p_first boolean) returns table (changed boolean)
+language plpgsql security definer as $$
+declare
+	was text;
 begin
+	select c.subscription_status into was from clients c where c.id = tl_client() and c.stripe_customer_id = p_customer
+		and (c.subscription_told < p_created or (c.subscription_told = p_created and not p_first)) for update;
+	if not found then
+		return;
+	end if;
+	update clients c set subscription_told = p_created where c.id = tl_client();
 	return query update clients c set subscription_status = p_status, updated_at = tl_now()
-		where c.id = tl_client() and c.stripe_customer_id = p_customer and c.subscription_status <> p_status returning true;
+		where c.id = tl_client() and was <> p_status returning true;
 end $$;
 
 -- The customer a client is at the till: named once.

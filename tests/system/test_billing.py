@@ -22,10 +22,10 @@ def stamp(server):
     return int(datetime.fromisoformat(now(server).replace("Z", "+00:00")).timestamp())
 
 
-def tell(server, kind, obj, live=False, event_id=None, secret=SECRET, at=None, header=None):
+def tell(server, kind, obj, live=False, event_id=None, secret=SECRET, at=None, header=None, created=None):
     """An event signed by Stripe's own library."""
     body = json.dumps({"id": event_id or f"evt_{uuid.uuid4().hex}", "object": "event", "api_version": "2026-09-30.endive", "type": kind,
-                       "livemode": live, "data": {"object": obj}})
+                       "created": stamp(server) if created is None else created, "livemode": live, "data": {"object": obj}})
     t = at or stamp(server)
     signature = stripe.WebhookSignature._compute_signature(f"{t}.{body}", secret)
     if at is None and header is None:
@@ -115,17 +115,18 @@ def test_where_payers_may_be_sent_and_how_much(server):
     error(live.post("/billing/checkout", {"credits": 20, "success_url": "https://app.example.com/", "cancel_url": "https://app.example.com/"}), 503, "unavailable")
 
 
+def customer_of(server, client):
+    return server.sql("select stripe_customer_id from clients where id = %s", client.id)[0][0]
+
+
 def test_one_grant_however_often_and_in_whatever_order_it_is_told(server):
     client = rich(server)
     data = buy(client).json()["data"]
     intent = f"pi_{uuid.uuid4().hex}"
-    metadata = {"client_id": client.id, "checkout_id": data["id"]}
+    metadata, customer = {"client_id": client.id, "checkout_id": data["id"]}, customer_of(server, client)
     session = {"id": data["session_id"], "mode": "payment", "payment_status": "paid", "payment_intent": intent, "amount_total": 2000, "currency": "usd",
-               "metadata": metadata}
-    paid = {"id": intent, "amount_received": 2000, "currency": "usd", "metadata": metadata}
-    threads = [threading.Thread(target=server.http.get, args=("/ready",)) for _ in range(2)]
-    for t in threads:
-        t.start()
+               "customer": customer, "metadata": metadata}
+    paid = {"id": intent, "amount_received": 2000, "currency": "usd", "customer": customer, "metadata": metadata}
     for kind, obj, event in (("checkout.session.completed", session, "evt_a" + intent), ("checkout.session.completed", session, "evt_a" + intent),
                              ("payment_intent.succeeded", paid, None), ("checkout.session.async_payment_succeeded", session, None),
                              ("checkout.session.expired", session, None)):
@@ -144,7 +145,9 @@ def test_what_cannot_be_believed_is_kept_for_a_person(server):
     server.sql("update clients set stripe_customer_id = %s where id = %s", customer, client.id)
     paid = {"id": f"pi_{uuid.uuid4().hex}", "amount_received": 2000, "currency": "usd", "customer": customer, "metadata": {"client_id": client.id}}
     for change, live in (({"metadata": {"client_id": other.id}}, False), ({"metadata": {"client_id": str(uuid.uuid4())}, "customer": "cus_x"}, False),
-                         ({"currency": "eur"}, False), ({"amount_received": 50}, False), ({}, True), ({"metadata": {"client_id": "zebra"}}, False)):
+                         ({"currency": "eur"}, False), ({"amount_received": 50}, False), ({}, True), ({"metadata": {"client_id": "zebra"}}, False),
+                         ({"customer": None}, False), ({"customer": None, "metadata": {"client_id": other.id}}, False),
+                         ({"customer": "cus_unknown", "metadata": {"client_id": other.id}}, False)):
         assert tell(server, "payment_intent.succeeded", {**paid, **change}, live=live).status_code == 200
         status, why = unresolved(server, "payment_intent.succeeded")
         assert status == "unresolved" and why, (change, live)
@@ -209,10 +212,37 @@ def test_a_dispute_withholds_and_a_won_one_gives_back(server):
 
 def test_a_refund_told_before_its_payment_waits(server):
     client = rich(server)
+    data = buy(client).json()["data"]
     intent = f"pi_{uuid.uuid4().hex}"
-    tell(server, "charge.refunded", {"id": "ch_1", "payment_intent": intent, "amount": 2000, "amount_refunded": 2000})
-    assert unresolved(server, "charge.refunded")[0] == "unresolved"
-    assert client.balance()["balance"] == 0
+    tell(server, "charge.refunded", {"id": "ch_1", "payment_intent": intent, "amount": 2000, "amount_refunded": 500})
+    assert unresolved(server, "charge.refunded")[0] == "received" and client.balance()["balance"] == 0
+    tell(server, "payment_intent.succeeded", {"id": intent, "amount_received": 2000, "currency": "usd", "customer": customer_of(server, client),
+                                              "metadata": {"client_id": client.id, "checkout_id": data["id"]}})
+    server.advance(120)
+    assert unresolved(server, "charge.refunded")[0] == "processed"
+    assert client.balance()["balance"] == 15 and lines(client)[0] == ("reversed", -5, "stripe_refund")
+
+
+def test_a_refund_of_nothing_we_know_is_kept_for_a_person(server):
+    tell(server, "charge.refunded", {"id": "ch_1", "payment_intent": f"pi_{uuid.uuid4().hex}", "amount": 2000, "amount_refunded": 2000})
+    server.advance(3 * 86400)
+    assert unresolved(server, "charge.refunded") == ("unresolved", "no purchase of ours was paid by it")
+
+
+def test_an_older_word_never_undoes_a_newer_one(server):
+    client = rich(server)
+    data = buy(client).json()["data"]
+    pay(server, data)
+    intent, t = server.sql("select payment_intent from checkouts where id = %s", data["id"])[0][0], stamp(server)
+    dispute = {"id": "dp_2", "payment_intent": intent, "amount": 2000}
+    tell(server, "charge.dispute.funds_reinstated", dispute, created=t + 60)
+    tell(server, "charge.dispute.funds_withdrawn", dispute, created=t)
+    assert client.balance()["balance"] == 20
+    subscription = {"id": "sub_2", "customer": customer_of(server, client)}
+    for kind, status, created in (("updated", "active", t), ("created", "incomplete", t), ("deleted", "canceled", t + 90), ("updated", "active", t + 30)):
+        tell(server, f"customer.subscription.{kind}", {**subscription, "status": status}, created=created)
+        told = client.get(f"/auth/clients/{client.id}").json()["data"]["subscription_status"]
+        assert told == ("cancelled" if created > t else "active"), (kind, created)
 
 
 def test_subscriptions_open_and_close_spending(server):

@@ -70,7 +70,7 @@ select granted, balance, id from ledger_grant(:key::text, :credits::bigint, :cen
 select client_id, agency_id from grant_owner(:key::text)
 
 -- name: till_reverse
-select changed, balance from ledger_reverse(:key::text, :refunded::bigint, :disputed::bigint, :type::text, :reference::text)
+select changed, balance from ledger_reverse(:key::text, :refunded::bigint, :disputed::bigint, :created::bigint, :type::text, :reference::text)
 
 -- name: till_subscription
-select changed from subscription_set(:status::text, :customer::text)
+select changed from subscription_set(:status::text, :customer::text, :created::bigint, :first::boolean)

@@ -1,16 +1,22 @@
 /* What the till tells (https://docs.stripe.com/api/events/types). One grant a payment, however many events speak of it: its key is the
- * payment intent of a purchase, the invoice of a subscription's period. Metadata is believed only where it agrees with the customer
- * we know; what cannot be believed is kept unresolved for a person. */
+ * payment intent of a purchase, the invoice of a subscription's period. Events come in any order: what takes back waits for its
+ * payment, and an older word never undoes a newer one. Metadata is believed only where it agrees with the customer we know; what
+ * cannot be believed is kept unresolved for a person. */
 #include "billing.h"
 #include "billing.sql.h"
+#include "../../0_base/clock.h"
 #include "../../1_code/uuid.h"
 #include "../../3_core/config.h"
 #include "../../3_core/events.h"
 #include "../../4_out/stripe.h"
 
+#define WAIT_US (60 * US_PER_S)	/* for a payment that is told of later: 1, 2, 4 ... minutes, in all nearly three days */
+#define WAITS 11
+
 struct hearing {
 	struct job *job;
 	struct str inbound_id, id, type;	/* of the event */
+	int64_t created;			/* Unix time, seconds */
 	const json_t *object;
 	bool live;
 	struct scope *scope;
@@ -50,8 +56,10 @@ static enum fault find_client(struct hearing *h, const json_t *metadata, struct 
 	if (r.count > 1)
 		return unresolved(h, "metadata and customer mean different clients");
 	struct str known = pg_col(h->job->arena, &r, 0, "customer"), id = pg_col(h->job->arena, &r, 0, "client_id");
-	if ((known.n && customer.n && !str_eq(known, customer)) || (named.n && !str_eq(named, id)))
+	if (named.n && !str_eq(named, id))
 		return unresolved(h, "metadata and customer mean different clients");
+	if (!known.n || !str_eq(known, customer))
+		return unresolved(h, "the customer is not the one we know this client by");
 	if (h->live != str_is(pg_col(h->job->arena, &r, 0, "mode"), "live"))
 		return unresolved(h, "livemode does not match the client's mode");
 	h->scope->client_id = id;
@@ -155,7 +163,8 @@ static enum fault subscription(struct hearing *h)
 	if (!known)
 		return OK;
 	TRY(tenant_begin(&tx, h->job->arena, h->scope));
-	TRY(till_subscription(&tx, (struct till_subscription){ .status = str_of(ours), .customer = customer }, &changed));
+	TRY(till_subscription(&tx, (struct till_subscription){ .status = str_of(ours), .customer = customer,
+		.created = h->created, .first = str_is(h->type, "customer.subscription.created") }, &changed));
 	if (changed.count)
 		event_emit(&tx, strcmp(ours, "suspended") == 0 ? "client.suspended" : "client.updated", "client", h->scope->client_id,
 			str_format(h->job->arena, "{\"client_id\":\"%.*s\",\"subscription_status\":\"%s\"}", STRF(h->scope->client_id), ours));
@@ -171,13 +180,17 @@ static enum fault reverse(struct hearing *h, struct str key, int64_t refunded, i
 	struct tx tx;
 	system_read(&tx, a);
 	TRY(till_grant_owner(&tx, (struct till_grant_owner){ .key = key }, &owner));
-	if (!owner.count)
-		return unresolved(h, "no purchase of ours was paid by it; told again once it is");
+	if (!owner.count && h->job->attempts > WAITS)
+		return unresolved(h, "no purchase of ours was paid by it");
+	if (!owner.count) {
+		h->job->again_us = WAIT_US << (h->job->attempts > 0 ? h->job->attempts - 1 : 0);
+		return fault_raise(FAULT_UNAVAILABLE, "Its payment has not been told of yet");
+	}
 	*h->scope = (struct scope){ .client_id = pg_col(a, &owner, 0, "client_id"), .agency_id = pg_col(a, &owner, 0, "agency_id") };
 	TRY(tenant_begin(&tx, a, h->scope));
 	till_checkout_of_later(&tx, (struct till_checkout_of){ .payment_intent = key, .status = refunded > 0 || disputed > 0 ? STR("reversed")
 		: STR("paid") }, NULL);
-	TRY(till_reverse(&tx, (struct till_reverse){ .key = key, .refunded = refunded, .disputed = disputed,
+	TRY(till_reverse(&tx, (struct till_reverse){ .key = key, .refunded = refunded, .disputed = disputed, .created = h->created,
 		.type = str_of(reference_type), .reference = h->id }, &changed));
 	int64_t credits = pg_int(&changed, 0, "changed");
 	if (changed.count && credits)
@@ -220,6 +233,7 @@ enum fault till_hear(struct job *job, struct str inbound_id, const json_t *event
 	struct str *ret_why)
 {
 	struct hearing h = { .job = job, .inbound_id = inbound_id, .id = json_text(event, "id"), .type = json_text(event, "type"),
+		.created = integer(event, "created"),
 		.object = json_at(event, "data.object"), .live = json_is_true(json_object_get(event, "livemode")), .scope = scope,
 		.status = "processed" };
 	enum fault fault;
