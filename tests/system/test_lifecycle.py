@@ -251,7 +251,8 @@ def test_a_page_far_behind_costs_no_more_than_the_first(server, client, view):
 
     for role in ("tl_app", "tl_agency"):
         first, last = buffers(role, None), buffers(role, ("2026-01-01 00:10:00+00", "ffffffff-ffff-ffff-ffff-ffffffffffff"))
-        assert last <= first * 1.1 + 8 and first < 1000, (role, first, last)
+        # 51 rows lie on at most as many more blocks, wherever in the table; a scan would read a thousand and more
+        assert last <= first + 51 and first < 1000, (role, first, last)
     with server.connect() as db:
         db.execute("set session_replication_role = replica")
         db.execute(f"delete from {table} where client_id = %s and created_at < '2026-02-10'", (client.id,))
