@@ -274,10 +274,11 @@ struct str cluster_role_password(struct arena *arena, const char *role)
 struct str cluster_conninfo(struct arena *arena, const char *role)
 {
 	char sockets[300];
+	const char *worker = getenv("TRUNKLINE_WORKER");	/* whose leases are taken through this connection */
+	const char *options = role ? str_format(arena, "%s -c tl.worker=%s", DOOR_OPTIONS, worker ? worker : "").p : NULL;
 	if (config.database_url.n)
-		return pg_once_conninfo(arena, config.database_url, role, role ? cluster_role_password(arena, role).p : NULL, NULL,
-			role ? DOOR_OPTIONS : NULL);
+		return pg_once_conninfo(arena, config.database_url, role, role ? cluster_role_password(arena, role).p : NULL, NULL, options);
 	socket_folder(sockets, sizeof sockets);
 	return str_format(arena, "host=%s dbname=trunkline user=%s application_name=trunkline options='%s'", sockets,
-		role ? role : "trunkline", role ? DOOR_OPTIONS : "");
+		role ? role : "trunkline", options ? options : "");
 }

@@ -9,6 +9,7 @@
 #include "0_base/log.h"
 #include "1_code/cidr.h"
 #include "1_code/url.h"
+#include "1_code/uuid.h"
 #include "2_io/http.h"
 #include "2_io/pg_once.h"
 #include "2_io/shared.h"
@@ -43,6 +44,7 @@ struct child {
 static struct child children[CHILDREN];
 static int child_count, shared_fd;
 static pid_t postmaster;
+static struct str server_id;	/* among all that share a database */
 static uint64_t dropped;
 
 bool split_host_port(struct str text, char *host, size_t size, int *ret_port)
@@ -117,7 +119,7 @@ void settings_resolve(int port, int sandbox_port)
 static void spawn(struct child *c, int slot)
 {
 	int pipes[2];
-	char text[32];
+	char text[64];
 	if (pipe2(pipes, O_CLOEXEC) != 0)
 		die("no pipe: %s", strerror(errno));
 	fcntl(pipes[1], F_SETFL, O_NONBLOCK);	/* a slow reader costs lines, never requests */
@@ -135,6 +137,8 @@ static void spawn(struct child *c, int slot)
 		setenv("TRUNKLINE_SHARED_FD", text, 1);
 		snprintf(text, sizeof text, "%d", slot);
 		setenv("TRUNKLINE_SLOT", text, 1);
+		snprintf(text, sizeof text, "%.*s/%d", STRF(server_id), slot);
+		setenv("TRUNKLINE_WORKER", text, 1);
 		fcntl(shared_fd, F_SETFD, 0);
 		if (slot < 0)
 			execl("/proc/self/exe", "trunkline", "sandbox", "--child", NULL);
@@ -353,6 +357,7 @@ int master_run(void)
 	struct str key_file = config.master_key_file.n ? config.master_key_file : str_format(arena, "%s/master.key", config.data.p);
 	vault_load(key_file.p, cluster_is_new() && !config.master_key_file.n);
 	migrate_up(true);
+	server_id = uuid_make(arena);
 	shared_fd = shared_make();
 	shared_map(shared_fd, SHARED_SLOTS - 1);
 	if (config.test_clock)

@@ -353,8 +353,7 @@ begin
 end $$;
 
 -- Every few minutes: calls under way, or unbilled, that no job looks after get one; likewise transcripts and recordings that wait.
--- `living`: is there anything that could come adrift?
-create function calls_adrift(p_most integer, out n integer, out living boolean) language plpgsql security definer as $$
+create function calls_adrift(p_most integer, out n integer) language plpgsql security definer as $$
 declare
 	m integer;
 begin
@@ -376,10 +375,6 @@ begin
 	on conflict (dedupe_key) where status in ('queued', 'running') do nothing;
 	get diagnostics m = row_count;
 	n := n + m;
-	living := exists (select from calls c where c.status in ('dialing', 'unknown', 'ringing', 'in_progress'))
-		or exists (select from calls c where c.ultravox_call_id is not null and c.hold_id is not null and c.ended_at is not null
-			and c.billed_seconds is null)
-		or exists (select from call_artifacts a where a.status = 'pending');
 end $$;
 create index call_artifacts_pending on call_artifacts (updated_at) where status = 'pending';
 create index jobs_living on jobs (resource_id) where status in ('queued', 'running');

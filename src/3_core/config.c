@@ -114,7 +114,7 @@ extern char **environ;
 /* A misspelt TRUNKLINE_ variable would be silence; it is refused instead. */
 static void refuse_unknown(void)
 {
-	static const char *const others[] = { "SHARED_FD", "SLOT", "LISTEN_FD", "ULTRAVOX_SCHEMA", "CONFIG", "PG_BIN" };
+	static const char *const others[] = { "SHARED_FD", "SLOT", "WORKER", "LISTEN_FD", "ULTRAVOX_SCHEMA", "CONFIG", "PG_BIN" };
 	for (char **e = environ; *e; e++) {
 		char name[128] = "";
 		if (strncmp(*e, "TRUNKLINE_", 10) != 0)

@@ -95,10 +95,26 @@ update jobs j set lease_until = tl_now() + :lease_ms::bigint * interval '1 ms'
 from unnest(:ids::uuid[], :generations::bigint[]) m (id, generation)
 where j.id = m.id and j.generation = m.generation and j.status = 'running'
 
+-- name: jobs_inherit
+update jobs j set status = 'queued', lease_until = null, updated_at = tl_now(),
+	run_at = tl_now() + least(power(2, j.attempts - 1) - 1, 600) * interval '1 second'
+where j.status = 'running' and j.worker = current_setting('tl.worker')
+
 -- name: jobs_release
 update jobs j set status = 'queued', lease_until = null
 from unnest(:ids::uuid[], :generations::bigint[]) m (id, generation)
 where j.id = m.id and j.generation = m.generation and j.status = 'running'
+
+-- name: jobs_look
+with sooner as (
+	update jobs set run_at = tl_now(), updated_at = tl_now() where resource_id = any (:ids::uuid[]) and status = 'queued'
+		and kind in ('call.watch', 'call.lookup', 'voice.push') and run_at > tl_now() and updated_at <= tl_now() - interval '2 seconds'
+)
+insert into jobs (id, agency_id, client_id, queue, kind, payload, resource_type, resource_id, status, run_at, dedupe_key)
+select gen_random_uuid(), :agency_id::uuid, m.client, 'q-artifacts-sync', :kind::text, '{"look": true}', :resource_type::text, m.id,
+	'queued', tl_now(), 'look:' || m.id
+from unnest(:ids::uuid[], :clients::uuid[]) m (id, client) where :kind <> ''
+on conflict (dedupe_key) where status in ('queued', 'running') do nothing
 
 -- name: jobs_next_due
 select (select count(*) from jobs where status = 'queued' and run_at <= tl_now()) as due,

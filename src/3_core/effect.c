@@ -1,5 +1,6 @@
 /* Requests that wait for their job. */
 #include "effect.h"
+#include "core.sql.h"
 #include "config.h"
 #include "events.h"
 
@@ -56,7 +57,29 @@ enum fault effect_get(struct req *req, const struct effect *e)
 	if (!row.count)
 		return missing(e);
 	reply_row(req, 200, e->shape, &row, 0);
-	return OK;
+	return e->looks ? effect_refresh(req, e->kind, e->resource, &row) : OK;
+}
+
+enum fault effect_refresh(struct req *req, const char *push, const char *resource, const struct rows *rows)
+{
+	struct buf ids = BUF_IN(req->arena, 65536), clients = BUF_IN(req->arena, 65536);
+	struct str wanted = req_query(req, "refresh");
+	struct tx tx;
+	if (!wanted.p || str_is(wanted, "false") || !rows->count)
+		return OK;
+	if (!str_is(wanted, "true"))
+		return fault_field("refresh", "must be true or false");
+	for (int i = 0; i < rows->count; i++) {
+		buf_format(&ids, "%s%.*s", i ? "," : "{", STRF(pg_col(req->arena, rows, i, "id")));
+		buf_format(&clients, "%s%.*s", i ? "," : "{", STRF(pg_col(req->arena, rows, i, "client_id")));
+	}
+	buf_text(&ids, "}");
+	buf_text(&clients, "}");
+	TRY(system_begin(&tx, req->arena));
+	jobs_look_later(&tx, (struct jobs_look){ .ids = buf_view(&ids), .clients = buf_view(&clients), .agency_id = req->scope.agency_id,
+		.kind = push ? str_of(push) : STR(""), .resource_type = str_of(resource) }, NULL);
+	tx.wakes_jobs = true;
+	return tx_commit(&tx);
 }
 
 void effect_location(struct req *req, const char *path, struct str id)

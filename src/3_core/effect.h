@@ -14,6 +14,7 @@ struct effect {
 	const char *provider;	/* named in a 502 */
 	const struct shape *shape;
 	enum fault (*get)(struct tx *tx, struct str id, struct rows *ret_row);
+	bool looks;		/* the job knows the payload look: true, so a read may say refresh=true */
 };
 
 /* Commits what is queued in req->tx. `row` as it is now; payload NULL = {}; event NULL = none. */
@@ -22,6 +23,9 @@ enum fault effect_run(struct req *req, const struct effect *effect, struct str i
 
 /* The single read of such a resource. */
 enum fault effect_get(struct req *req, const struct effect *effect) MUST_CHECK;
+/* `refresh=true` on a read: the provider is asked by a job soon; this answer is what we know. `push`: the job kind that can look, or NULL
+ * where what is under way has a job of its own that looks. */
+enum fault effect_refresh(struct req *req, const char *push, const char *resource, const struct rows *rows) MUST_CHECK;
 void effect_location(struct req *req, const char *path, struct str id);
 
 /* A question to somebody outside that leaves nothing behind: a job whose answer is handed over in memory. *ret_answer NULL p = it

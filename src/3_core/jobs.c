@@ -240,10 +240,25 @@ void jobs_wake(void)
 		fiber_wake(claimer);
 }
 
+/* What the worker before us in this slot held when it died: the master has seen it dead, so nobody waits for the lease. At once for
+ * the first time; a job that may be what kills us comes ever later. */
+static void inherit(void)
+{
+	struct arena *arena = arena_make();
+	struct tx tx;
+	if (system_begin(&tx, arena) == OK) {
+		jobs_inherit_later(&tx, (struct jobs_inherit){ 0 }, NULL);
+		if (tx_commit(&tx) != OK)
+			tx_abort(&tx);
+	}
+	arena_drop(arena);
+}
+
 static void claim_loop(void *unused)
 {
 	(void)unused;
 	claimer = fiber_current();
+	inherit();
 	uint64_t moved = 0;
 	int64_t polled_us = 0;
 	while (!draining) {

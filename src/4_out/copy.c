@@ -166,6 +166,20 @@ static enum fault change(struct copy *c, struct str mode)
 	return fault;
 }
 
+/* Somebody asked to see whether it is there. */
+static enum fault see(struct copy *c, struct str mode)
+{
+	struct arena *a = c->job->arena;
+	json_t *ignored;
+	enum fault fault = voice_account_open(a, &c->job->scope, mode, pg_col(a, &c->row, 0, "credential_id"), &c->account);
+	if (fault == OK)
+		fault = voice_call(a, &c->account, "GET", str_format(a, "%s/%.*s", c->kind->path, STRF(c->provider_id)).p, STR_NULL, &ignored);
+	c->lost = fault == FAULT_NOT_FOUND;
+	if (c->lost)
+		return copy_failed(c, str_copy(a, str_of(fault_note->message)));
+	return fault == OK || c->job->attempts >= PROVIDER_TRIES ? over(c) : fault;
+}
+
 enum fault copy_push(struct job *job, const struct copy_kind *kind)
 {
 	struct copy c = { .job = job, .kind = kind, .reference = reference_of(job, kind) };
@@ -189,7 +203,10 @@ enum fault copy_push(struct job *job, const struct copy_kind *kind)
 	struct str mode = pg_col(job->arena, &c.row, 0, "mode");
 	if (!pg_null(&c.row, 0, "deleted_at"))
 		return take_away(&c, mode);
-	enum fault fault = c.provider_id.n ? change(&c, mode) : push_new(&c, mode);
+	bool looking = json_is_true(json_object_get(job->payload, "look"));
+	if (looking && !c.provider_id.n)
+		return over(&c);
+	enum fault fault = looking ? see(&c, mode) : c.provider_id.n ? change(&c, mode) : push_new(&c, mode);
 	if (fault != OK && !job->again_us && job->attempts < SOON_TRIES)
 		job->again_us = provider_pause_us(job->attempts, fault_note->retry_after_s);
 	if (fault == FAULT_PROVIDER_ERROR && !job->ended)	/* of body: nothing that another try would change */

@@ -39,7 +39,8 @@ struct copy_kind {
 	enum fault (*gone)(struct copy *copy);
 };
 
-/* The job. One at a time for a row (copy_claims). Payload: {} or repair: true. */
+/* The job. One at a time for a row (copy_claims). Payload: {}, repair: true (make a lost one again) or look: true (only see
+ * whether it is there). */
 enum fault copy_push(struct job *job, const struct copy_kind *kind) MUST_CHECK;
 /* Ends the job with the row's failure. */
 enum fault copy_failed(struct copy *copy, struct str why) MUST_CHECK;

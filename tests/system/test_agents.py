@@ -95,6 +95,15 @@ def test_sync_repairs_a_lost_copy_and_a_list_does_not(server, client):
     server.advance(120)
 
 
+def test_refresh_sees_that_a_copy_is_lost(server, client):
+    healthy, agent = client.agent(), client.agent()
+    httpx.delete(f"{server.sandbox}/api/agents/{copy_of(server, agent).json()['agentId']}", headers={"X-API-Key": "any"})
+    assert [r["sync_status"] for r in client.get("/agents", params={"refresh": "true"}).json()["data"]] == ["synced", "synced"]
+    server.advance(1)
+    rows = {r["id"]: r for r in client.get("/agents").json()["data"]}
+    assert rows[healthy]["sync_status"] == "synced" and rows[agent]["sync_status"] == "failed" and rows[agent]["last_error"]
+
+
 def test_a_repair_whose_answer_is_lost_makes_one_copy(server, client):
     agent = client.agent()
     httpx.delete(f"{server.sandbox}/api/agents/{copy_of(server, agent).json()['agentId']}", headers={"X-API-Key": "any"})

@@ -248,3 +248,27 @@ def test_events_of_calls_that_are_nobodys_are_kept(server, client):
     server.advance(120)
     kept = server.sql("select status, client_id from inbound_events where body like %s", f"%{made}%")
     assert kept and {s for s, _ in kept} == {"ignored"} and {c for _, c in kept} == {None}
+
+
+def test_refresh_has_the_provider_asked(server, client):
+    """All of the provider's events about these calls are lost; nothing but a look can tell that they are over before their time is."""
+    httpx.post(server.sandbox + "/_sandbox/events", json={"drop": 1.0})
+    calls = [client.call().json()["data"]["id"] for _ in range(3)]
+    server.advance(200)
+    httpx.post(server.sandbox + "/_sandbox/events", json={"drop": 0})
+    assert [client.read(c)["status"] for c in calls] == ["ringing"] * 3
+    assert client.get(f"/calls/{calls[0]}", params={"refresh": "true"}).json()["data"]["status"] == "ringing", "it answers what we know"
+    server.advance(1)
+    assert [client.read(c)["status"] for c in calls] == ["completed", "ringing", "ringing"]
+    assert client.get("/calls", params={"refresh": "true", "status": "ringing"}).status_code == 200
+    server.advance(1)
+    assert [client.read(c)["status"] for c in calls] == ["completed"] * 3 and client.balance()["held"] == 0
+    assert client.get(f"/calls/{calls[0]}", params={"refresh": "true"}).json()["data"]["status"] == "completed"
+    answer = client.get(f"/calls/{calls[0]}", params={"refresh": "perhaps"})
+    assert answer.status_code == 422 and "refresh" in answer.json()["error"]["details"]
+
+
+def test_calls_of_a_campaign(client):
+    client.call()
+    assert client.get("/calls", params={"campaign_id": MISSING}).json()["data"] == []
+    assert "campaign_id" in client.get("/calls", params={"campaign_id": "spring"}).json()["error"]["details"]

@@ -62,6 +62,20 @@ class MakeAgent(Case):
         assert len(copies(self.server, "agents", self.id)) == (status == "active")
 
 
+class SeeAgent(Case):
+    calls = ["GET /api/agents/*"]
+
+    def prepare(self):
+        self.id = self.client.agent()
+
+    def run(self):
+        assert self.client.get(f"/agents/{self.id}", params={"refresh": "true"}).status_code == 200
+
+    def check(self):
+        row = self.row(f"/agents/{self.id}")
+        assert self.truthful(row, "agents", "ultravox_agent_id") == "active" and row["sync_status"] == "synced"
+
+
 class ChangeAgent(Case):
     calls = ["PATCH /api/agents/*"]
 
@@ -267,7 +281,7 @@ class Release(Case):
         assert row["status"] == "released" and not owned(self.server, self.number) or row["sync_status"] == "failed"
 
 
-CASES = [MakeAgent, ChangeAgent, DeleteAgent, MakeTool, ChangeTool, DeleteTool, MakeKb, DeleteKb, Ingest, Clone, CloneEleven, DeleteVoice,
+CASES = [MakeAgent, SeeAgent, ChangeAgent, DeleteAgent, MakeTool, ChangeTool, DeleteTool, MakeKb, DeleteKb, Ingest, Clone, CloneEleven, DeleteVoice,
          Purchase, Release]
 FAULTS = [("status", {"status": 500, "times": 1}), ("status", {"status": 500, "times": 9}), ("status", {"status": 503, "times": 2}),
           ("status", {"status": 429, "times": 2}), ("status", {"status": 400, "times": 1}), ("drop_before", {"times": 1}),

@@ -191,6 +191,25 @@ def test_a_worker_dies_at_a_named_point(world, point, record_property):
     record_property("told", f"kill point {point}: visited {visits} times, {found}")
 
 
+def test_who_takes_a_dead_workers_place_takes_its_jobs(folder):
+    """Nobody waits for the lease: the clock stands still, and the next worker goes on with the call whose creation was on its way."""
+    server = Server(folder / "heir", "--workers", "1")
+    try:
+        tenant = server.client()
+        agent = tenant.agent()
+        httpx.post(server.sandbox + "/_sandbox/faults", json={"match": "POST /api/agents/*/calls", "mode": "delay", "delay_ms": 60000, "times": 1})
+        call = tenant.call(agent=agent, headers={"Prefer": "respond-async"}).json()["data"]["id"]
+        until = time.monotonic() + 30
+        while server.sql("select count(*) from jobs where kind = 'call.dial' and payload ? 'step'") == [(0,)] and time.monotonic() < until:
+            threading.Event().wait(0.01)
+        os.kill(server.workers()[0], signal.SIGKILL)
+        while server.sql("select status from calls where id = %s", call) == [("dialing",)] and time.monotonic() < until:
+            threading.Event().wait(0.01)
+        assert server.sql("select status::text from calls where id = %s", call) == [("unknown",)], "it may be there: it is looked up, not sent again"
+    finally:
+        server.stop()
+
+
 def test_random_kills_of_worker_master_and_database(world, receiver, record_property):
     seed = int(os.environ.get("TRUNKLINE_KILL_SEED", random.SystemRandom().randrange(1 << 32)))
     dice = random.Random(seed)

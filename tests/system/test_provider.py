@@ -136,8 +136,8 @@ def test_the_providers_own_limits_are_waited_out(server, client):
 # what we send, and what the sandbox answers, against the provider's own schema
 
 USED = {
-    ("GET", "/api/agents"), ("POST", "/api/agents"), ("PATCH", "/api/agents/{agent_id}"), ("DELETE", "/api/agents/{agent_id}"),
-    ("POST", "/api/agents/{agent_id}/calls"), ("GET", "/api/calls"), ("GET", "/api/calls/{call_id}"),
+    ("GET", "/api/agents"), ("POST", "/api/agents"), ("GET", "/api/agents/{agent_id}"), ("PATCH", "/api/agents/{agent_id}"),
+    ("DELETE", "/api/agents/{agent_id}"), ("POST", "/api/agents/{agent_id}/calls"), ("GET", "/api/calls"), ("GET", "/api/calls/{call_id}"),
     ("GET", "/api/calls/{call_id}/messages"), ("GET", "/api/calls/{call_id}/recording"), ("GET", "/api/webhooks"), ("POST", "/api/webhooks"),
     ("GET", "/api/tools"), ("POST", "/api/tools"), ("PUT", "/api/tools/{tool_id}"), ("DELETE", "/api/tools/{tool_id}"),
     ("GET", "/api/corpora"), ("POST", "/api/corpora"), ("PATCH", "/api/corpora/{corpus_id}"), ("DELETE", "/api/corpora/{corpus_id}"),
@@ -265,6 +265,7 @@ def test_every_exchange_fits_the_providers_schema(server, client, schema):
     client.call("+15555550100", agent=agent, call_settings={"greeting": "Hi", "ring_timeout_seconds": 20}, context={"name": "Anna"})
     client.call("+15555550120", agent=agent)
     client.call("+15555550130", agent=agent)
+    client.get(f"/agents/{agent}", params={"refresh": "true"})
     use_everything(server, client)
     client.request("DELETE", f"/agents/{agent}")
     server.advance(7200)

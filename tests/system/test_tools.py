@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from conftest import Server
 from test_bad_input import GOOD_AGENT, error
 
 WEATHER = {"name": "Get weather!", "description": "The weather of a city", "endpoint": "https://example.com/v1/{city}/weather", "method": "POST",
@@ -79,7 +80,7 @@ def test_changes_reach_the_provider(server, client):
 
 
 @pytest.mark.parametrize("change, field", [
-    ({"endpoint": "http://example.com/"}, "endpoint"), ({"endpoint": "https://10.0.0.1/"}, None), ({"endpoint": "https://{city}.example.com/"}, "endpoint"),
+    ({"endpoint": "https://{city}.example.com/"}, "endpoint"),
     ({"endpoint": "https://example.com/{street}"}, "endpoint"), ({"method": "TRACE"}, "method"), ({"timeout_seconds": 41}, "timeout_seconds"),
     ({"parameters": {"type": "array"}}, "parameters.type"), ({"parameters": {"properties": {"city": {"type": "text"}}}}, "parameters.properties.city.type"),
     ({"parameters": {"properties": {"city": 1}}}, "parameters.properties.city"), ({"parameters": {"properties": {"city": {}}, "required": ["town"]}},
@@ -93,12 +94,28 @@ def test_changes_reach_the_provider(server, client):
     ({"authentication": {"type": "api_key", "secret": "abc", "name": "X", "location": "body"}}, "authentication.location"),
 ])
 def test_what_is_refused(client, change, field):
-    if field is None or field == "endpoint" and change["endpoint"].startswith("http://"):
-        pytest.skip("the suite's server may call private addresses; test_a_tool_reaches_public_addresses_only has one that may not")
     answer = client.post("/tools", {**WEATHER, **change})
     error(answer, 422, "validation_error")
     assert list(answer.json()["error"]["details"]) == [field], answer.text
     assert client.get("/tools").json()["data"] == []
+
+
+def test_a_tool_reaches_public_addresses_only(folder, echo):
+    """Without egress_allow_private: refused on write where it shows, and when tried where only DNS or an older row tells."""
+    server = Server(folder / "public", "--workers", "1", "--set", "demo=off", "--set", "dev_issuer=true")
+    try:
+        client = server.client()
+        for endpoint in (echo, "http://example.com/", "https://10.0.0.1/", "https://[::1]/", "https://[::ffff:127.0.0.1]/",
+                         "https://169.254.169.254/latest", "https://localhost/", "https://example.com:8080/"):
+            answer = client.post("/tools", {**WEATHER, "endpoint": endpoint})
+            error(answer, 422, "validation_error")
+            assert list(answer.json()["error"]["details"]) == ["endpoint"], answer.text
+        row = tool(client, endpoint="https://example.com/{city}")
+        server.sql("update tools set endpoint = %s where id = %s", echo.replace("http:", "https:"), row["id"])
+        data = client.post(f"/tools/{row['id']}/test", {"parameters": {"city": "Bonn", "days": 1}}).json()["data"]
+        assert not data["ok"] and data["response"] is None and data["error"], data
+    finally:
+        server.stop()
 
 
 def test_trying_a_tool(server, client, echo):

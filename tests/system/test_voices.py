@@ -219,6 +219,23 @@ def test_a_voice_gone_at_the_provider_is_seen_by_sync(server, client):
     assert client.balance()["balance"] == 900, "a new training is a new one"
 
 
+def test_refresh_of_a_voice(server, client):
+    """In training: its look comes sooner. Active: a job sees whether the provider still has it."""
+    slow = clone(client, "slow one").json()["data"]["id"]
+    asked = len(server.provider_requests("/api/voices/*"))
+    client.get(f"/voices/{slow}", params={"refresh": "true"})
+    server.advance(3)
+    client.get(f"/voices/{slow}", params={"refresh": "true"})
+    server.advance(1)
+    assert len(server.provider_requests("/api/voices/*")) > asked, "long before the minute is over"
+    voice = clone(client).json()["data"]
+    httpx.delete(f"{server.sandbox}/api/voices/{voice['ultravox_voice_id']}", headers={"X-API-Key": "any"})
+    client.get(f"/voices/{voice['id']}", params={"refresh": "true"})
+    server.advance(1)
+    assert client.get(f"/voices/{voice['id']}").json()["data"]["status"] == "failed"
+    server.advance(400)
+
+
 def test_a_preview_is_made_once_a_day(server, client):
     voice = clone(client).json()["data"]
     since = len(server.provider_requests())

@@ -92,7 +92,7 @@ static enum fault load_row(struct tx *tx, struct str id, struct rows *ret)
 	return agents_get(tx, (struct agents_get){ .id = id }, ret);
 }
 
-static const struct effect pushing = { "agent.push", "agent", "agent", "ultravox", &agent_shape, load_row };
+static const struct effect pushing = { "agent.push", "agent", "agent", "ultravox", &agent_shape, load_row, true };
 #define REPAIR STR("{\"repair\":true}")
 
 static enum fault push(struct req *req, struct str id, const struct rows *row, const char *event, int status)
@@ -132,7 +132,7 @@ static enum fault list(struct req *req)
 	TRY(agents_list(&tx, (struct agents_list){ .status = req_enum_filter(req, "status", "creating,active,failed"),
 		.q = req_query(req, "q"), PAGE_OF(page) }, &rows));
 	reply_list(req, &agent_shape, &rows, page.limit, page.filters);
-	return OK;
+	return effect_refresh(req, pushing.kind, pushing.resource, &rows);
 }
 
 static enum fault patch(struct req *req)
@@ -266,8 +266,9 @@ const struct route agents_routes[] = {
 	{ "POST", API "/agents", ROLE_W, "agents:write", create, &agent_new_shape, sizeof(struct agent_new), &agent_shape, 201,
 		.flags = ROUTE_ASYNC, .summary = "Create an agent" },
 	{ "GET", API "/agents", ROLE_R, "agents:read", list, .out = &agent_shape, .status = 200, .flags = ROUTE_LIST,
-		.query = "status,q,created_after,created_before", .summary = "List agents, newest first" },
-	{ "GET", API "/agents/{id}", ROLE_R, "agents:read", get, .out = &agent_shape, .status = 200, .summary = "Read an agent" },
+		.query = "status,q,refresh,created_after,created_before", .summary = "List agents, newest first" },
+	{ "GET", API "/agents/{id}", ROLE_R, "agents:read", get, .out = &agent_shape, .status = 200, .query = "refresh",
+		.summary = "Read an agent; refresh=true has a job see whether the provider still has it" },
 	{ "PATCH", API "/agents/{id}", ROLE_W, "agents:write", patch, &patch_shape, sizeof(struct agent_new), &agent_shape, 200,
 		.flags = ROUTE_ASYNC, .summary = "Change an agent" },
 	{ "PUT", API "/agents/{id}", ROLE_W, "agents:write", patch, &patch_shape, sizeof(struct agent_new), &agent_shape, 200,

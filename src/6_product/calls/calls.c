@@ -6,6 +6,7 @@
 #include "../../0_base/clock.h"
 #include "../../1_code/uuid.h"
 #include "../../3_core/config.h"
+#include "../../3_core/effect.h"
 #include "../../3_core/events.h"
 #include "../../4_out/objects.h"
 #include "../../4_out/voice_provider.h"
@@ -295,7 +296,7 @@ static enum fault get(struct req *req)
 	if (!row.count)
 		return fault_raise(FAULT_NOT_FOUND, "No such call");
 	reply_row(req, 200, &call_shape, &row, 0);
-	return OK;
+	return effect_refresh(req, NULL, "call", &row);
 }
 
 static bool uuid_list(struct str list)
@@ -308,21 +309,25 @@ static bool uuid_list(struct str list)
 
 static enum fault list(struct req *req)
 {
-	static const char *const filters[] = { "agent_id", "status", "outcome", "direction", "phone_number", "external_ref", NULL };
+	static const char *const filters[] = { "agent_id", "campaign_id", "status", "outcome", "direction", "phone_number",
+		"external_ref", NULL };
 	struct page page;
 	struct rows rows;
 	struct tx tx;
 	TRY(req_page(req, filters, &page));
-	struct str agents = req_query(req, "agent_id");
+	struct str agents = req_query(req, "agent_id"), campaigns = req_query(req, "campaign_id");
 	if (agents.p && !uuid_list(agents))
 		return fault_field("agent_id", "must be a UUID or a comma list of them");
+	if (campaigns.p && !uuid_list(campaigns))
+		return fault_field("campaign_id", "must be a UUID or a comma list of them");
 	req_read(req, &tx);
-	TRY(calls_list(&tx, (struct calls_list){ .agent_id = agents, .status = req_enum_filter(req, "status", STATUSES),
+	TRY(calls_list(&tx, (struct calls_list){ .agent_id = agents, .campaign_id = campaigns,
+		.status = req_enum_filter(req, "status", STATUSES),
 		.outcome = req_enum_filter(req, "outcome", OUTCOMES), .direction = req_enum_filter(req, "direction", "outbound,inbound"),
 		.phone_number = req_query(req, "phone_number"), .external_ref = req_query(req, "external_ref"),
 		PAGE_OF(page) }, &rows));
 	reply_list(req, &call_shape, &rows, page.limit, page.filters);
-	return OK;
+	return effect_refresh(req, NULL, "call", &rows);
 }
 
 /* A stored artifact, or 404 with the reason why there is none. */
@@ -380,9 +385,10 @@ const struct route calls_routes[] = {
 		&test_call_shape, 201,
 		.flags = ROUTE_ASYNC, .summary = "Talk to an agent in the browser" },
 	{ "GET", API "/calls", ROLE_R, "calls:read", list, .out = &call_shape, .status = 200, .flags = ROUTE_LIST,
-		.query = "agent_id,status,outcome,direction,phone_number,external_ref,created_after,created_before",
+		.query = "agent_id,campaign_id,status,outcome,direction,phone_number,external_ref,refresh,created_after,created_before",
 		.summary = "List calls, newest first" },
-	{ "GET", API "/calls/{id}", ROLE_R, "calls:read", get, .out = &call_shape, .status = 200, .summary = "Read a call" },
+	{ "GET", API "/calls/{id}", ROLE_R, "calls:read", get, .out = &call_shape, .status = 200, .query = "refresh",
+		.summary = "Read a call; refresh=true has the provider asked by a job" },
 	{ "GET", API "/calls/{id}/transcript", ROLE_R, "calls:read", transcript, .out = &transcript_shape, .status = 200,
 		.summary = "Read what was said" },
 	{ "GET", API "/calls/{id}/recording", ROLE_R, "calls:read", recording, .out = &recording_shape, .status = 200,

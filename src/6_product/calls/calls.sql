@@ -33,6 +33,7 @@ select id, id as call_id, agent_id, status, join_url, created_at, ultravox_call_
 -- name: calls_list list
 select * from call_rows
 where (:agent_id::text is null or agent_id = any (string_to_array(:agent_id, ',')::uuid[]))
+	and (:campaign_id::text is null or campaign_id = any (string_to_array(:campaign_id, ',')::uuid[]))
 	and (:status::text is null or status = any (string_to_array(:status, ',')))
 	and (:outcome::text is null or outcome = any (string_to_array(:outcome, ',')))
 	and (:direction::text is null or direction = any (string_to_array(:direction, ',')))

@@ -9,7 +9,7 @@
 #define DAY_US (86400 * US_PER_S)
 #define AT_US (2 * 3600 * US_PER_S)
 #define DAYS_BACK 6		/* a bill may come three days late, an unknown call be settled after one */
-#define NET_US (600 * US_PER_S)
+#define NET_US (60 * US_PER_S)
 #define BATCH 1000
 
 enum fault analytics_nightly(struct job *job)
@@ -39,6 +39,6 @@ enum fault calls_net(struct job *job)
 	TRY(system_begin(&tx, job->arena));
 	TRY(adrift(&tx, (struct adrift){ .most = BATCH }, &n));
 	tx.wakes_jobs = pg_int(&n, 0, "n") > 0;
-	job_park(job, &tx, (clock_now_us() / NET_US + 1) * NET_US, pg_bool(&n, 0, "living") ? STR("{}") : JOB_IDLE);
+	job_park(job, &tx, (clock_now_us() / NET_US + 1) * NET_US, JOB_IDLE);
 	return tx_commit(&tx);
 }

@@ -41,7 +41,7 @@ select holds_expire(:most::integer) as n
 select problem, client_id, detail from ledger_check() limit 20
 
 -- name: adrift
-select n, living from calls_adrift(:most::integer)
+select n from calls_adrift(:most::integer)
 
 -- name: csv_calls
 select id, created_at, agent_id, direction, phone_number, from_number, status, outcome, started_at, answered_at, ended_at, duration_seconds,

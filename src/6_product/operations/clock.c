@@ -32,19 +32,25 @@ static enum fault ask_sandbox(struct arena *arena, struct str body, struct state
 	return OK;
 }
 
-/* Idle: no fiber but this one in any process, no due or running job, a sandbox at rest. */
+static bool others_busy(void)
+{
+	int64_t movers = metric_sum(METRIC_clock_movers);
+	return metric_sum(METRIC_fibers_busy) > (movers ? movers : 1);
+}
+
+/* Idle: no fiber in any process but those that ask this, no due or running job, a sandbox at rest. */
 static enum fault look(struct arena *arena, struct state *s)
 {
 	struct rows row;
 	struct tx tx;
-	*s = (struct state){ .idle = metric_sum(METRIC_fibers_busy) <= 1 };
+	*s = (struct state){ .idle = !others_busy() };
 	system_read(&tx, arena);
 	TRY(jobs_next_due(&tx, (struct jobs_next_due){ 0 }, &row));
 	s->idle &= pg_int(&row, 0, "due") == 0 && pg_int(&row, 0, "running") == 0;
 	s->next_us = pg_time_us(&row, 0, "next_at");
 	if (str_starts(config.sandbox, "http"))
 		TRY(ask_sandbox(arena, STR_NULL, s));
-	s->idle &= metric_sum(METRIC_fibers_busy) <= 1;
+	s->idle &= !others_busy();
 	return OK;
 }
 
@@ -72,6 +78,8 @@ static enum fault move(struct arena *arena, int64_t to_us)
 	char at[CLOCK_TEXT_BYTES];
 	struct state ignored = { .idle = true };
 	struct tx tx;
+	if (to_us < clock_now_us())
+		return OK;	/* another mover was ahead */
 	clock_set(to_us);
 	TRY(system_begin(&tx, arena));
 	clock_save_later(&tx, (struct clock_save){ .at_us = to_us }, NULL);
@@ -79,6 +87,22 @@ static enum fault move(struct arena *arena, int64_t to_us)
 	if (!str_starts(config.sandbox, "http"))
 		return OK;
 	return ask_sandbox(arena, str_format(arena, "{\"set\":\"%s\"}", clock_text_us(to_us, at)), &ignored);
+}
+
+static enum fault walk(struct arena *arena, int64_t target_us, struct state *s)
+{
+	TRY(settle(arena, s));
+	while (clock_now_us() < target_us) {
+		int64_t next = s->next_us ? (s->next_us + QUANTUM_US - 1) / QUANTUM_US * QUANTUM_US : target_us;
+		if (next <= clock_now_us())
+			next = clock_now_us() + QUANTUM_US;
+		struct arena *scratch = arena_make();
+		enum fault fault = move(scratch, next < target_us ? next : target_us);
+		arena_drop(scratch);
+		TRY(fault);
+		TRY(settle(arena, s));
+	}
+	return OK;
 }
 
 static enum fault answer(struct req *req, bool idle)
@@ -111,16 +135,9 @@ enum fault clock_route_set(struct req *req)
 		return fault_raise(FAULT_VALIDATION_ERROR, "Say advance_seconds (a number) or set (an ISO-8601 time)");
 	if (target_us < clock_now_us())
 		return fault_raise(FAULT_VALIDATION_ERROR, "The clock does not go backwards");
-	TRY(settle(req->arena, &s));
-	while (clock_now_us() < target_us) {
-		int64_t next = s.next_us ? (s.next_us + QUANTUM_US - 1) / QUANTUM_US * QUANTUM_US : target_us;
-		if (next <= clock_now_us())
-			next = clock_now_us() + QUANTUM_US;
-		struct arena *scratch = arena_make();
-		enum fault fault = move(scratch, next < target_us ? next : target_us);
-		arena_drop(scratch);
-		TRY(fault);
-		TRY(settle(req->arena, &s));
-	}
+	metric_add(METRIC_clock_movers, 1);
+	enum fault fault = walk(req->arena, target_us, &s);
+	metric_add(METRIC_clock_movers, -1);
+	TRY(fault);
 	return answer(req, s.idle);
 }

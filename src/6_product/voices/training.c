@@ -286,6 +286,8 @@ enum fault voice_push(struct job *job)
 	c.revision = pg_int(&c.row, 0, "revision");
 	json_t *polls = json_object_get(job->payload, "polls");
 	bool training = str_is(column(&c, "status"), "training") && c.provider_id.n && pg_null(&c.row, 0, "deleted_at");
+	if (training && json_is_true(json_object_get(job->payload, "look")))
+		return OK;	/* the job that polls comes sooner */
 	if (training)
 		return poll(&c, json_is_integer(polls) ? json_integer_value(polls) : 1);
 	if (polls && pg_null(&c.row, 0, "deleted_at"))

@@ -48,7 +48,7 @@ static const struct shape voice_shape = SHAPE("voice", voice_fields);
 
 static enum fault load_row(struct tx *tx, struct str id, struct rows *ret) { return voices_get(tx, (struct voices_get){ .id = id }, ret); }
 
-static const struct effect pushing = { "voice.push", "voice", "voice", "ultravox", &voice_shape, load_row };
+static const struct effect pushing = { "voice.push", "voice", "voice", "ultravox", &voice_shape, load_row, true };
 
 static enum fault may_spend(struct str status)
 {
@@ -113,7 +113,7 @@ static enum fault list(struct req *req)
 		.type = req_enum_filter(req, "type", "custom,reference"), .provider = req_query(req, "provider"), .q = req_query(req, "q"),
 		PAGE_OF(page) }, &rows));
 	reply_list(req, &voice_shape, &rows, page.limit, page.filters);
-	return OK;
+	return effect_refresh(req, pushing.kind, pushing.resource, &rows);
 }
 
 /* Words alone. While it is not active there is nothing to push: what is made then bears them. */
@@ -231,8 +231,9 @@ const struct route voices_routes[] = {
 	{ "POST", API "/voices", ROLE_W, "voices:write", create, &new_shape, sizeof(struct voice_new), &voice_shape, 201, .flags = ROUTE_ASYNC,
 		.summary = "Clone a voice from samples (50 credits), or refer to one of another provider" },
 	{ "GET", API "/voices", ROLE_R, "voices:read", list, .out = &voice_shape, .status = 200, .flags = ROUTE_LIST,
-		.query = "status,type,provider,q,created_after,created_before", .summary = "List voices, newest first" },
-	{ "GET", API "/voices/{id}", ROLE_R, "voices:read", get, .out = &voice_shape, .status = 200, .summary = "Read a voice" },
+		.query = "status,type,provider,q,refresh,created_after,created_before", .summary = "List voices, newest first" },
+	{ "GET", API "/voices/{id}", ROLE_R, "voices:read", get, .out = &voice_shape, .status = 200, .query = "refresh",
+		.summary = "Read a voice; refresh=true has a job ask the provider" },
 	{ "PATCH", API "/voices/{id}", ROLE_W, "voices:write", patch, &patch_shape, sizeof(struct voice_new), &voice_shape, 200,
 		.flags = ROUTE_ASYNC, .summary = "Change a voice's name, description or language" },
 	{ "DELETE", API "/voices/{id}", ROLE_W, "voices:write", delete, .status = 200, .summary = "Delete a voice" },
