@@ -273,7 +273,8 @@ declare
 	h record;
 	n integer := 0;
 begin
-	for h in select x.id, x.client_id, x.agency_id from credit_holds x where x.status = 'held' and x.created_at < tl_now() - interval '7 days'
+	for h in select x.id, x.client_id, x.agency_id from credit_holds x where x.status = 'held'
+		and x.created_at between tl_now() - interval '60 days' and tl_now() - interval '7 days'
 		and not exists (select from calls c where c.client_id = x.client_id and c.hold_id = x.id
 			and (call_rank(c.status) < 4 or (c.ended_at > tl_now() - interval '4 days' and c.billed_seconds is null)))
 		and not exists (select from voices v where v.client_id = x.client_id and v.hold_id = x.id and v.status = 'training')

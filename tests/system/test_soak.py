@@ -56,6 +56,7 @@ def test_everything_agrees_in_the_end(folder, record_property):
     point = f"{dice.choice(POINTS)}:{max(20, CALLS // 15)}"  # every worker dies there at its n-th visit
     server = Server(folder / "soak", "--workers", "2", "--set", "provider_timeout_ms=1500", "--set", f"kill_at={point}")
     try:
+        server.http.timeout = 600
         with server.connect() as db:  # the database is not killed here, so nobody need wait for its disk (test_kill kills it)
             db.execute("alter system set synchronous_commit = off")
             db.execute("select pg_reload_conf()")
@@ -67,7 +68,7 @@ def test_everything_agrees_in_the_end(folder, record_property):
             clients.append((client, client.agent()))
         server.sql("update agencies set limits = %s where id = %s", LIMITS, agency)
         httpx.post(server.sandbox + "/_sandbox/events", json={"duplicate": 3, "shuffle": True, "drop": 0.1, "seed": SEED})
-        kills, placed, batch = 0, [], max(50, CALLS // 12)
+        kills, placed, batch = 0, [], min(1000, max(50, CALLS // 12))
         for start in range(0, CALLS, batch):
             numbers = [(number(dice), f"soak-{i}") for i in range(start, min(start + batch, CALLS))]
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
