@@ -1,5 +1,8 @@
 """Credits and the till: transactions, adjustments, purchases told of by many events and granted once, refunds, disputes, subscriptions."""
 import json
+import pathlib
+import subprocess
+import sys
 import threading
 import uuid
 
@@ -7,7 +10,7 @@ import httpx
 import pytest
 import stripe
 
-from conftest import ledger_is_right
+from conftest import Server, free_port, ledger_is_right
 from test_bad_input import error
 
 SECRET = "whsec_sandbox_of_the_till"
@@ -320,3 +323,31 @@ def test_the_last_credit_is_spent_once(server):
     assert sorted(answers) == [201] + [402] * 11
     server.advance(200)
     assert client.balance()["balance"] == 0
+
+
+def test_stripes_own_mock_takes_our_requests(folder):
+    """stripe-mock judges every field by Stripe's own API description; a misspelt one is refused."""
+    binary = pathlib.Path(sys.executable).parent / "stripe-mock"
+    if not binary.exists():
+        pytest.skip("stripe-mock is not at hand: no Go to build it")
+    port = free_port()
+    mock = subprocess.Popen([binary, "-http-addr", f"127.0.0.1:{port}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in mock.stdout:
+        if "Listening" in line:
+            break
+    server = Server(folder / "mock", "--workers", "1", "--set", f"stripe_base_url=http://127.0.0.1:{port}")
+    try:
+        misspelt = httpx.post(f"http://127.0.0.1:{port}/v1/customers", auth=("sk_test_123", ""), data={"nmae": "x"})
+        assert misspelt.status_code == 400, "the mock judges"
+        client = rich(server)
+        opened = buy(client)
+        assert opened.status_code == 201, opened.text
+        data = opened.json()["data"]
+        assert data["status"] == "open" and data["session_id"].startswith("cs_") and data["url"]
+        assert server.sql("select stripe_customer_id from clients where id = %s", client.id)[0][0].startswith("cus_")
+        # a dispute names its charge: the till is asked which payment that was
+        assert tell(server, "charge.dispute.created", {"id": "dp_1", "object": "dispute", "charge": "ch_123", "amount": 100,
+                                                        "currency": "usd", "status": "lost"}).status_code == 200
+    finally:
+        server.stop()
+        mock.kill()

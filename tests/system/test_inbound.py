@@ -5,10 +5,17 @@ import hmac
 import json
 from datetime import datetime, timedelta, timezone
 
+import httpx
 import pytest
+import stripe
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from telnyx import Telnyx
+from telnyx.lib.webhook_verification import WebhookVerificationError, verify_webhook_signature
+
 from conftest import Server
+from test_billing import buy, rich
+from test_telephony import offer
 
 CARRIER = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
 CARRIER_KEY = base64.b64encode(CARRIER.public_key().public_bytes_raw()).decode()
@@ -99,6 +106,46 @@ def test_the_carriers_signature(ingress):
     assert telnyx(ingress, body, key=Ed25519PrivateKey.generate()).status_code == 401
     assert telnyx(ingress, body, join=".").status_code == 401
     assert telnyx(ingress, body, at=now(ingress) - timedelta(seconds=400)).status_code == 401
+
+
+def test_the_carriers_own_library_judges_as_we_do(ingress):
+    """Telnyx's official SDK over the same bytes and headers: what it takes we take, what it refuses we refuse."""
+    library = Telnyx(api_key="none", public_key=CARRIER_KEY)
+    body = json.dumps({"data": {"event_type": "call.hangup", "id": "sdk-1", "payload": {}}})
+    real = datetime.now(timezone.utc)  # the library reads the machine's clock; the server's is at most minutes away
+    other = Ed25519PrivateKey.generate()
+    for key, away, join, sent in ((CARRIER, 0, "|", body), (other, 0, "|", body), (CARRIER, 0, ".", body), (CARRIER, 0, "", body),
+                                  (CARRIER, 0, "|", body + " "), (CARRIER, -3600, "|", body)):
+        stamp = str(int((real + timedelta(seconds=away)).timestamp()))
+        headers = {"telnyx-timestamp": stamp, "telnyx-signature-ed25519": base64.b64encode(key.sign((stamp + join + body).encode())).decode()}
+        try:
+            library.webhooks.unwrap(sent, headers=headers)
+            theirs = 200
+        except WebhookVerificationError:
+            theirs = 401
+        assert ingress.http.post("/api/v1/webhooks/telnyx", content=sent, headers=headers).status_code == theirs, (away, join)
+
+
+def test_what_the_sandbox_sends_satisfies_the_official_libraries(folder, receiver):
+    """The sandbox signs as the real ones do, or what passes against it would prove little."""
+    server = Server(folder / "official", "--workers", "1")
+    try:
+        client = rich(server)
+        told = httpx.post(server.sandbox + "/_sandbox/destinations", json={"telnyx": receiver.url, "stripe": receiver.url}).json()
+        assert client.post("/telephony/numbers/purchase", {"phone_number": offer(client)}).status_code == 202
+        httpx.post(f"{server.sandbox}/_sandbox/stripe/checkout/{buy(client).json()['data']['session_id']}/pay")
+        server.advance(30)
+        of = {"telnyx": 0, "stripe": 0}
+        for headers, body in receiver.all():
+            if "stripe-signature" in headers:
+                stripe.Webhook.construct_event(body, headers["stripe-signature"], told["stripe"]["secret"])
+                of["stripe"] += 1
+            else:
+                verify_webhook_signature(body, headers, told["telnyx"]["public_key"])
+                of["telnyx"] += 1
+        assert of["telnyx"] >= 1 and of["stripe"] >= 2, of
+    finally:
+        server.stop()
 
 
 def test_a_late_joined_does_not_reopen_a_call(ingress):
