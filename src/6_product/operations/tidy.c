@@ -21,7 +21,7 @@ static enum fault tidy(struct job *job)
 		removed = pg_int(&keys, 0, "removed");
 		bool more = removed == BATCH || jobs.affected == BATCH || inbound.affected == BATCH;
 		if (!more)
-			job_park(job, &tx, (clock_now_us() / HOUR_US + 1) * HOUR_US, STR_NULL);
+			job_park(job, &tx, (clock_now_us() / HOUR_US + 1) * HOUR_US, JOB_IDLE);
 		TRY(tx_commit(&tx));
 	} while (!job->ended);
 	return OK;

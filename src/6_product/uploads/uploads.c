@@ -198,7 +198,7 @@ static enum fault clean(struct job *job)
 		TRY(system_begin(&tx, job->arena));
 		uploads_gone_later(&tx, (struct uploads_gone){ .ids = buf_view(&ids) }, NULL);
 		if (old.count < CLEAN_BATCH)
-			job_park(job, &tx, (clock_now_us() / HOUR_US + 1) * HOUR_US, STR_NULL);
+			job_park(job, &tx, (clock_now_us() / HOUR_US + 1) * HOUR_US, JOB_IDLE);
 		TRY(tx_commit(&tx));
 	} while (old.count == CLEAN_BATCH);
 	return OK;
