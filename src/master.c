@@ -213,7 +213,7 @@ static void reap(bool stopping)
 			while (c->log_fd > 0 && relay(c) && errno != EAGAIN)
 				;	/* its last words */
 			if (c->slot >= 0)
-				metric_slot_clear(c->slot);
+				shared_slot_clear(c->slot);
 			if (clock_real_us() - c->started_us < 500 * US_PER_MS)
 				usleep(200000);		/* it dies at birth: not in a tight circle */
 			spawn(c, c->slot);

@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define SEATS_NEAR 16	/* how far a holder's seats lie from where its hash points */
+
 static struct shared own, *page = &own;
 static int my_slot;
 
@@ -72,8 +74,51 @@ int64_t metric_sum(enum metric m)
 	return sum;
 }
 
-void metric_slot_clear(int slot)
+static int taken(const struct seats *s)
 {
+	int n = 0;
+	for (int i = 0; i < SHARED_SLOTS; i++)
+		n += atomic_load_explicit(&s->taken[i], memory_order_relaxed);
+	return n;
+}
+
+/* The holder's, else an empty one when `make`. NULL: it has none, or all nearby are others'. */
+static struct seats *seats_of(uint64_t holder, bool make)
+{
+	for (int round = 0; round <= make; round++)
+		for (uint64_t i = 0; i < SEATS_NEAR; i++) {
+			struct seats *s = &page->seats[(holder + i) % SEATS];
+			uint64_t was = atomic_load(&s->holder);
+			if (was == holder || (round && !taken(s) && atomic_compare_exchange_strong(&s->holder, &was, holder)))
+				return s;
+		}
+	return NULL;
+}
+
+bool seat_take(uint64_t holder, int most, int mine)
+{
+	struct seats *s = seats_of(holder, true);
+	if (!s)
+		return mine < most;
+	atomic_fetch_add(&s->taken[my_slot], 1);	/* first taken, then counted: two at once are never both too many */
+	if (taken(s) <= most)
+		return true;
+	atomic_fetch_sub(&s->taken[my_slot], 1);
+	return false;
+}
+
+void seat_leave(uint64_t holder)
+{
+	struct seats *s = seats_of(holder, false);
+	if (s && atomic_load(&s->taken[my_slot]))
+		atomic_fetch_sub(&s->taken[my_slot], 1);
+}
+
+void shared_slot_clear(int slot)
+{
+	for (int i = 0; i < SEATS; i++)
+		if (atomic_load(&page->seats[i].taken[slot]))
+			atomic_store(&page->seats[i].taken[slot], 0);
 	for (int m = 0; m < METRIC_COUNT; m++)
 		if (strcmp(rows[m].kind, "gauge") == 0)
 			atomic_store(&page->counters[slot][m], 0);

@@ -1,4 +1,4 @@
-/* The three small pages that the processes of one machine share: clock, counters, GCRA cells.
+/* The small pages that the processes of one machine share: clock, counters, GCRA cells, seats.
  * The master makes them (memfd), workers map them. Nothing else is shared. */
 #ifndef TL_SHARED_H
 #define TL_SHARED_H
@@ -23,6 +23,7 @@ enum operation_end { ANSWERED, REFUSED, FAILED, TOOK_MS, OPERATION_ENDS };	/* 2x
 
 #define SHARED_SLOTS 64		/* most workers on one machine */
 #define GCRA_CELLS (1 << 16)
+#define SEATS (1 << 14)		/* holders of long-lived seats at a time */
 
 struct shared {
 	struct clock_page clock;
@@ -30,6 +31,10 @@ struct shared {
 	_Atomic int64_t operations[SHARED_SLOTS][OPERATION_COUNT][OPERATION_ENDS];
 	_Atomic int64_t gcra[GCRA_CELLS];
 	_Atomic uint64_t slices[GCRA_CELLS];	/* drawn from the bucket that machines share */
+	struct seats {
+		_Atomic uint64_t holder;
+		_Atomic uint8_t taken[SHARED_SLOTS];
+	} seats[SEATS];
 	_Atomic int64_t pid[SHARED_SLOTS];
 	_Atomic int64_t ready[SHARED_SLOTS];
 };
@@ -44,6 +49,11 @@ void metric_add(enum metric metric, int64_t n);
 void metric_operation(enum operation operation, enum operation_end end, int64_t took_ms);	/* one exchange with a provider */
 int64_t metric_sum(enum metric metric);
 void metric_write(struct buf *buf);	/* Prometheus text */
-void metric_slot_clear(int slot);	/* gauges of a dead worker */
+void shared_slot_clear(int slot);	/* gauges and seats of a dead worker */
+
+/* Seats that a holder (a hash of its id) may take at most `most` of on this machine, in whichever process: event streams. With more
+ * holders than there is room for, this process counts its own by itself: `mine` so far. */
+bool seat_take(uint64_t holder, int most, int mine);
+void seat_leave(uint64_t holder);
 
 #endif

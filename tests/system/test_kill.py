@@ -15,7 +15,7 @@ import pytest
 
 from conftest import BIN, LONG, Server, clean_environment, ledger_is_right
 
-CALLS = int(os.environ.get("TRUNKLINE_KILL_CALLS", 10000 if LONG else 1200))
+CALLS = int(os.environ.get("TRUNKLINE_KILL_CALLS", 10000 if LONG else 2000))
 POINTS = ["call.before_intent", "call.intent_committed", "call.provider_answered", "call.accepted"]
 
 

@@ -1,5 +1,8 @@
 """Events as they happen: server-sent events, resumed where they broke, by tenant, in little memory."""
+import contextlib
 import json
+import os
+import signal
 import socket
 
 from conftest import LONG, SANITIZED, Server
@@ -116,17 +119,25 @@ def test_a_gap_is_told(server, client):
 
 
 def test_ten_streams_and_no_more(folder):
-    server = Server(folder / "ten", "--workers", "1")
+    """Of a client on a machine, whichever process they lie in; those of a dead process count no more."""
+    server = Server(folder / "ten", "--workers", "3")
     try:
         client = server.client()
         open_now = [Reader(client) for _ in range(10)]
         assert {r.status for r in open_now} == {200}
         refused = client.get("/events/stream")
         error(refused, 429, "rate_limit_exceeded")
-        open_now[0].close()
+        assert Reader(server.client(agency=client.agency)).status == 200, "another client has seats of its own"
         client.agent()
-        for r in open_now[1:]:
+        for r in open_now:
             assert len(r.events(1)) == 1
+        for pid in server.workers():
+            os.kill(pid, signal.SIGKILL)
+        again = []
+        while len(again) < 10:
+            with contextlib.suppress(OSError, IndexError):
+                again.append(Reader(client))
+        assert {r.status for r in again} == {200}
     finally:
         assert server.stop() == 0, "open streams do not hold up the end"
 

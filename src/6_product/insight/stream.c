@@ -7,11 +7,12 @@
 #include "../../0_base/die.h"
 #include "../../0_base/map.h"
 #include "../../2_io/fiber.h"
+#include "../../2_io/shared.h"
 #include <stdlib.h>
 
 #define LOOK_MS 200
 #define HEARTBEAT_US (15 * US_PER_S)
-#define PER_CLIENT 10		/* in one process */
+#define PER_CLIENT 10		/* on one machine */
 #define BATCH 20
 #define BATCH_BYTES ((size_t)256 << 10)
 
@@ -22,6 +23,7 @@ static struct stream {
 	struct scope scope;
 	struct str types;	/* NULL = all */
 	int64_t seq, written_us;	/* last event sent; last byte */
+	bool seated;
 } *streams;
 static bool looking;
 
@@ -36,9 +38,17 @@ static const struct shape_field event_fields[] = {
 };
 static const struct shape event_shape = SHAPE("stream_event", event_fields);
 
+static void stand_up(struct stream *s)
+{
+	if (s->seated)
+		seat_leave(str_hash(s->scope.client_id));
+	s->seated = false;
+}
+
 static void gone(void *owner)
 {
 	struct stream *s = owner;
+	stand_up(s);
 	*s->at = s->next;
 	if (s->next)
 		s->next->at = s->at;
@@ -183,22 +193,25 @@ static enum fault stream(struct req *req)
 		return fault_raise(FAULT_BAD_REQUEST, "Last-Event-ID must be the seq of the last event seen");
 	for (struct stream *s = streams; s; s = s->next) {
 		bool own = str_eq(s->scope.client_id, req->scope.client_id), left = own && http_stream_left(s->http);
-		if (left)	/* a page that was loaded anew: its old stream does not count */
+		if (left) {	/* a page that was loaded anew: its old stream does not count */
+			stand_up(s);
 			http_stream_end(s->http);
+		}
 		n += own && !left;
 	}
-	if (n >= PER_CLIENT) {
-		enum fault fault = fault_raise(FAULT_RATE_LIMIT_EXCEEDED, "This client has %d streams open", n);
+	req_read(req, &tx);
+	TRY(insight_span(&tx, (struct insight_span){ 0 }, &span));
+	int64_t last = pg_int(&span, 0, "last"), oldest = pg_int(&span, 0, "oldest");
+	if (!seat_take(str_hash(req->scope.client_id), PER_CLIENT, n)) {
+		enum fault fault = fault_raise(FAULT_RATE_LIMIT_EXCEEDED, "This client has %d streams open", PER_CLIENT);
 		fault_detail("policy", STR("streams"));
 		fault_detail_int("limit", PER_CLIENT);
 		fault_detail_int("retry_after", 15);
 		fault_note->retry_after_s = 15;
 		return fault;
 	}
-	req_read(req, &tx);
-	TRY(insight_span(&tx, (struct insight_span){ 0 }, &span));
-	int64_t last = pg_int(&span, 0, "last"), oldest = pg_int(&span, 0, "oldest");
 	struct stream *s = add(req, seq < 0 ? last : seq, types);
+	s->seated = true;
 	s->http = http_reply_stream(req->http, 200, "text/event-stream", gone, s);
 	http_reply_header(req->http, "Cache-Control", STR("no-store"));
 	http_reply_header(req->http, "X-Accel-Buffering", STR("no"));
