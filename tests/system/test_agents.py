@@ -43,7 +43,14 @@ def test_silence_text_and_templates_are_tuned_too(server, client):
                                               {"duration": "7.5s", "message": "Goodbye.", "endBehavior": "END_BEHAVIOR_HANG_UP_SOFT"}]
     assert template["initialOutputMedium"] == "MESSAGE_MEDIUM_TEXT" and template["contextSchema"] == schema
     assert template["firstSpeakerSettings"] == {"agent": {"prompt": "Greet by name."}}
-    for bad in ({"inactivity_messages": [{"message": "no time"}]}, {"inactivity_messages": "none"}, {"initial_output_medium": "smell"},
+    stream = {"websocket_url": "wss://listen.example.com/calls", "sample_rate": 8000, "channel_mode": "mixed"}
+    agent = answer.json()["data"]["id"]
+    client.request("PATCH", f"/agents/{agent}", json={"settings": {"data_connection": stream, "first_message": "Hello.", "fallback_response": "Still there?"}})
+    template = copy_of(server, agent).json()["callTemplate"]
+    assert template["dataConnection"] == {"websocketUrl": stream["websocket_url"], "audioConfig": {"sampleRate": 8000, "channelMode": "CHANNEL_MODE_MIXED"}}
+    assert template["firstSpeakerSettings"] == {"agent": {"text": "Hello."}}, "words of ours go before words made up"
+    for bad in ({"data_connection": {"websocket_url": "ws://listen.example.com"}}, {"data_connection": {**stream, "channel_mode": "stereo"}},
+                {"inactivity_messages": [{"message": "no time"}]}, {"inactivity_messages": "none"}, {"initial_output_medium": "smell"},
                 {"context_schema": []}, {"inactivity_messages": [{"message": "m", "after_seconds": 9, "end_behavior": "stay"}]},
                 {"inactivity_messages": [{"message": "m", "after_seconds": 9}] * 11}, {"stability": "high"}):
         answer = client.post("/agents", {**GOOD_AGENT, "settings": bad})
@@ -52,10 +59,14 @@ def test_silence_text_and_templates_are_tuned_too(server, client):
 
 
 @pytest.mark.parametrize("provider, sent", [("elevenlabs", {"elevenLabs": {"speed": 1.1, "stability": 0.4, "similarityBoost": 0.9, "useSpeakerBoost": True}}),
-                                            ("lmnt", {"lmnt": {"speed": 1.1}}), ("cartesia", None)])
+                                            ("lmnt", {"lmnt": {"speed": 1.1, "conversational": False}}), ("google_cloud", {"google": {"speakingRate": 1.1}}),
+                                            ("inworld", {"inworld": {"speakingRate": 1.1, "temperature": 0.8}}),
+                                            ("respeecher", {"respeecher": {"temperature": 0.8}}),
+                                            ("cartesia", {"cartesia": {"generationConfig": {"speed": 1.1, "volume": 1.5, "emotion": "calm"}}})])
 def test_how_a_voice_sounds_is_said_in_the_words_of_who_speaks_it(server, client, provider, sent):
     voice = client.post("/voices", {"name": f"Of {provider}", "provider_overrides": {"provider": provider, "voice_id": "v"}}).json()["data"]
-    agent = client.post("/agents", {**GOOD_AGENT, "voice_id": voice["id"], "speed": 1.1, "stability": 0.4, "similarity": 0.9, "use_speaker_boost": True})
+    agent = client.post("/agents", {**GOOD_AGENT, "voice_id": voice["id"], "speed": 1.1, "stability": 0.4, "similarity": 0.9, "use_speaker_boost": True,
+                                     "voice_temperature": 0.8, "voice_volume": 1.5, "voice_emotion": "calm", "conversational": False})
     assert agent.status_code == 201, agent.text
     assert copy_of(server, agent.json()["data"]["id"]).json()["callTemplate"].get("voiceOverrides") == sent
 

@@ -160,12 +160,16 @@ def test_retention_runs_by_schedule(server, short):
         kinds = dict(server.sql("select kind, status from call_artifacts where call_id = %s", call))
         return kinds["recording"], kinds["transcript"], short.read(call)["phone_number"]
 
+    def provider_knows():
+        return httpx.get(f"{server.sandbox}/api/calls/{short.read(call)['ultravox_call_id']}", headers={"X-API-Key": "k"}).status_code
+
     server.advance(4 * DAY)
-    assert state() == ("ready", "ready", NUMBER)
+    assert state() == ("ready", "ready", NUMBER) and provider_knows() == 200
     server.advance(2 * DAY)
     assert state() == ("deleted", "ready", NUMBER)
     server.advance(6 * DAY)
     assert state() == ("deleted", "ready", "erased") and short.read(call)["context"] == {}
+    assert provider_knows() == 404, "nor does the provider keep it"
     server.advance(10 * DAY)
     assert state() == ("deleted", "deleted", "erased")
     assert short.events()

@@ -1,7 +1,8 @@
 /* Tuning fields. */
 #include "settings.h"
 
-enum kind { KEPT, TEXT, SECONDS, NUMBER, FLAG, OBJECT, MEDIUM, MESSAGES };	/* KEPT: ours alone, or nothing the provider has */
+/* KEPT: ours alone, or nothing the provider has. */
+enum kind { KEPT, TEXT, SECONDS, NUMBER, FLAG, OBJECT, MEDIUM, MESSAGES, CONNECTION };
 
 /* `there` is the member of callTemplate; one level of nesting by a dot, greetings by who speaks first, and what a voice takes by
  * the provider that speaks it, so a name may stand twice (schemas CallTemplate, VadSettings, FirstSpeakerSettings, ExternalVoice). */
@@ -29,8 +30,17 @@ static const struct tuning {
 	{ "initial_output_medium", "initialOutputMedium", MEDIUM },
 	{ "inactivity_messages", "inactivityMessages", MESSAGES },
 	{ "context_schema", "contextSchema", OBJECT },
+	{ "data_connection", "dataConnection", CONNECTION },
 	{ "speed", "elevenLabs.speed", NUMBER, 0.7, 1.2 },
 	{ "speed", "lmnt.speed", NUMBER, 0.25, 2 },
+	{ "speed", "google.speakingRate", NUMBER, 0.25, 2 },
+	{ "speed", "inworld.speakingRate", NUMBER, 0.5, 1.5 },
+	{ "speed", "cartesia.speed", NUMBER, 0.6, 1.5 },
+	{ "voice_volume", "cartesia.volume", NUMBER, 0.5, 2 },
+	{ "voice_emotion", "cartesia.emotion", TEXT },
+	{ "voice_temperature", "inworld.temperature", NUMBER, 0, 2 },
+	{ "voice_temperature", "respeecher.temperature", NUMBER, 0, 2 },
+	{ "conversational", "lmnt.conversational", FLAG },
 	{ "stability", "elevenLabs.stability", NUMBER, 0, 1 },
 	{ "similarity", "elevenLabs.similarityBoost", NUMBER, 0, 1 },
 	{ "voice_style", "elevenLabs.style", NUMBER, 0, 1 },
@@ -82,6 +92,15 @@ static bool is_messages(const json_t *list)
 	return json_is_array(list) && json_array_size(list) <= MESSAGES_MOST;
 }
 
+/* {websocket_url, sample_rate?, channel_mode?}: where the provider streams what happens, and the audio when one of the two is given. */
+static bool is_connection(const json_t *c)
+{
+	struct str mode = json_text(c, "channel_mode");
+	json_t *rate = json_object_get(c, "sample_rate");
+	return str_starts(json_text(c, "websocket_url"), "wss://") && (!mode.p || str_is(mode, "mixed") || str_is(mode, "separated")) &&
+		(!rate || (json_integer_value(rate) >= 8000 && json_integer_value(rate) <= 48000));
+}
+
 static bool takes(const struct tuning *t, const json_t *value)
 {
 	double n = json_number_value(value);
@@ -92,6 +111,7 @@ static bool takes(const struct tuning *t, const json_t *value)
 	case OBJECT: return json_is_object(value);
 	case MEDIUM: return json_is_string(value) && is_medium((struct str){ json_string_value(value), json_string_length(value) });
 	case MESSAGES: return is_messages(value);
+	case CONNECTION: return is_connection(value);
 	default: return true;
 	}
 }
@@ -165,6 +185,18 @@ static void put_messages(struct buf *b, const json_t *list)
 	buf_text(b, i ? "]" : "[]");
 }
 
+static void put_connection(struct buf *b, const json_t *c)
+{
+	struct str mode = json_text(c, "channel_mode");
+	json_t *rate = json_object_get(c, "sample_rate");
+	buf_text(b, "{\"websocketUrl\":");
+	buf_json(b, json_text(c, "websocket_url"));
+	if (rate || mode.p)
+		buf_format(b, ",\"audioConfig\":{\"sampleRate\":%lld,\"channelMode\":\"CHANNEL_MODE_%s\"}",
+			(long long)(rate ? json_integer_value(rate) : 16000), str_is(mode, "mixed") ? "MIXED" : "SEPARATED");
+	buf_char(b, '}');
+}
+
 static void put(struct buf *b, const struct tuning *t, const json_t *value, const char *name)
 {
 	buf_format(b, "\"%s\":", name);
@@ -180,6 +212,8 @@ static void put(struct buf *b, const struct tuning *t, const json_t *value, cons
 		buf_str(b, json_dump(b->arena, value));
 	else if (t->kind == MESSAGES)
 		put_messages(b, value);
+	else if (t->kind == CONNECTION)
+		put_connection(b, value);
 	else
 		buf_text(b, json_is_true(value) ? "true" : "false");
 }
@@ -189,12 +223,14 @@ static struct str group(struct buf *b, const json_t *settings, const char *prefi
 {
 	struct buf inside = BUF_IN(b->arena, 256 << 10);
 	size_t n = strlen(prefix);
+	bool said = false;	/* words of ours, so that none are made up */
 	for (size_t i = 0; i < COUNT; i++) {
 		const struct tuning *t = &table[i];
 		json_t *value = json_object_get(settings, t->name);
 		bool mine = t->there && strncmp(t->there, prefix, n) == 0 && !strchr(t->there + n, '.');
-		if (!mine || !value || json_is_null(value) || !takes(t, value))
+		if (!mine || !value || json_is_null(value) || !takes(t, value) || (said && strcmp(t->there + n, "prompt") == 0))
 			continue;
+		said |= strcmp(t->there + n, "text") == 0;
 		if (inside.n)
 			buf_char(&inside, ',');
 		put(&inside, t, value, t->there + n);
@@ -221,8 +257,16 @@ void agent_settings_template(struct buf *b, const json_t *settings)
 
 void agent_settings_voice(struct buf *b, const json_t *settings, struct str provider)
 {
-	const char *there = str_is(provider, "elevenlabs") ? "elevenLabs" : str_is(provider, "lmnt") ? "lmnt" : NULL;
-	struct str inside = there ? group(b, settings, str_format(b->arena, "%s.", there).p) : STR_NULL;
-	if (inside.n)
-		buf_format(b, ",\"voiceOverrides\":{\"%s\":{%.*s}}", there, STRF(inside));
+	static const struct {
+		const char *ours, *theirs, *open, *close;
+	} speakers[] = {
+		{ "elevenlabs", "elevenLabs", "", "" }, { "lmnt", "lmnt", "", "" }, { "google_cloud", "google", "", "" },
+		{ "inworld", "inworld", "", "" }, { "respeecher", "respeecher", "", "" }, { "cartesia", "cartesia", "\"generationConfig\":{", "}" },
+	};
+	for (size_t i = 0; i < sizeof speakers / sizeof *speakers; i++) {
+		struct str inside = str_is(provider, speakers[i].ours)
+			? group(b, settings, str_format(b->arena, "%s.", speakers[i].theirs).p) : STR_NULL;
+		if (inside.n)
+			buf_format(b, ",\"voiceOverrides\":{\"%s\":{%s%.*s%s}}", speakers[i].theirs, speakers[i].open, STRF(inside), speakers[i].close);
+	}
 }

@@ -100,6 +100,10 @@ update calls set phone_number = 'erased', from_number = case when direction = 'i
 	call_settings = call_settings - 'greeting' - 'voicemail_message', archived_at = tl_now(), updated_at = tl_now()
 where id = any (string_to_array(:ids::text, ',')::uuid[])
 
+-- name: retain_erase
+select job_add(gen_random_uuid(), 'q-artifacts-sync', 'call.erase', '{}', 'call', c.id, null, 0, 'erase:' || c.id)
+from calls c where c.id = any (string_to_array(:ids::text, ',')::uuid[]) and c.ultravox_call_id is not null
+
 -- name: retain_artifacts
 select a.id, a.object_key as objects from call_artifacts a
 where a.status = 'ready' and ((a.kind = 'recording' and a.created_at < tl_now() - retention_days('recordings', 90))

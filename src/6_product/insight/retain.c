@@ -45,7 +45,13 @@ static void mark_artifacts(struct tx *tx, struct str ids)
 	retain_artifacts_gone_later(tx, (struct retain_artifacts_gone){ .ids = ids }, NULL);
 }
 
-static void mark_calls(struct tx *tx, struct str ids) { retain_mask_later(tx, (struct retain_mask){ .ids = ids }, NULL); }
+/* What is masked here goes at the provider too. */
+static void mark_calls(struct tx *tx, struct str ids)
+{
+	retain_mask_later(tx, (struct retain_mask){ .ids = ids }, NULL);
+	retain_erase_later(tx, (struct retain_erase){ .ids = ids }, NULL);
+	tx->wakes_jobs = true;
+}
 
 enum fault retention_client(struct job *job)
 {
