@@ -147,9 +147,10 @@ def pgbench_scripts(folder, tenants, write):
         else:
             uid = lambda d: f"('0{d}000000-0000-7000-8000-' || lpad(to_hex(:r::bigint), 12, '0'))"
             text = "\\set r random(1, 281474976710655)\n\\startpipeline\nbegin;\n" + door
-            text += fill("idem_judge", scope=q(t.id), key="('k' || :r::text)", fingerprint="'\\x00'") + fill("calls_prospect", agent_id=q(t.agent_id))
+            text += fill("idem_judge", scope=q(t.id), key="('k' || :r::text)", fingerprint="'\\x00'") + fill("calls_prospect", number=q("+15555550100"),
+                                                                                                         agent_id=q(t.agent_id))
             text += fill("calls_insert", id=uid(1), agent_id=q(t.agent_id), external_ref="null", phone_number=q("+15555550100"),
-                         from_number=q("+15005550006"), direction=q("outbound"), context="null", call_settings=q("{}"), price="1", hold_id=uid(2),
+                         from_number=q("+15005550006"), direction=q("outbound"), medium=q("phone"), context="null", call_settings=q("{}"), price="1", hold_id=uid(2),
                          held="60", max_seconds="3600") + fill("calls_get", id=uid(1))
             text += fill("job_insert", id=uid(3), queue=q("q-campaign-dialer"), kind=q("call.dial"), payload=q("{}"), resource_type=q("call"),
                          resource_id=uid(1), run_at="null", lease_ms="0", dedupe="null")

@@ -99,13 +99,13 @@ async def create(request: Request):
         await enter(db, claims, request_id)
         judged = await db.fetchrow(S["idem_judge"], print_, claims["client_id"], key)
         assert judged["state"] == "new"
-        p = await db.fetchrow(S["calls_prospect"], body["agent_id"])
+        p = await db.fetchrow(S["calls_prospect"], body["phone_number"], body["agent_id"])
         price, minutes = p["price_per_minute"], 60
         if p["available"] // price < minutes:
             minutes = p["available"] // price
         settings = json.dumps({"recording_enabled": True, "transcription_enabled": True, "max_duration_seconds": 3600})
-        await db.execute(S["calls_insert"], call, body["agent_id"], None, body["phone_number"], "+15005550006", "outbound", None, settings,
-                         price, hold, minutes * price, 3600)
+        await db.execute(S["calls_insert"], call, body["agent_id"], None, body["phone_number"], "+15005550006", "outbound", "phone", None,
+                         settings, price, hold, minutes * price, 3600)
         row = await db.fetchrow(S["calls_get"], call)
         response = answer(row_json(row), request_id, 202)
         await db.execute(S["job_insert"], job, "q-campaign-dialer", "call.dial", "{}", "call", call, None, 0, None)

@@ -73,11 +73,11 @@ if (cluster.isPrimary) {
       await enter(db, claims, id)
       const judged = (await run(db, 'idem_judge', print, claims.client_id, idem)).rows[0]
       if (judged.state !== 'new') throw new Error(judged.state)
-      const p = (await run(db, 'calls_prospect', body.agent_id)).rows[0]
+      const p = (await run(db, 'calls_prospect', body.phone_number, body.agent_id)).rows[0]
       const price = p.price_per_minute, minutes = Math.min(60, Math.floor(Number(p.available) / price))
       const settings = JSON.stringify({ recording_enabled: true, transcription_enabled: true, max_duration_seconds: 3600 })
-      await run(db, 'calls_insert', call, body.agent_id, null, body.phone_number, '+15005550006', 'outbound', null, settings, price, hold,
-        minutes * price, 3600)
+      await run(db, 'calls_insert', call, body.agent_id, null, body.phone_number, '+15005550006', 'outbound', 'phone', null, settings,
+        price, hold, minutes * price, 3600)
       text = answer((await run(db, 'calls_get', call)).rows[0], id)
       await run(db, 'job_insert', job, 'q-campaign-dialer', 'call.dial', '{}', 'call', call, null, 0, null)
       await run(db, 'calls_admit', call, hold, minutes * price, price, p.quota)

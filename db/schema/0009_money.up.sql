@@ -24,10 +24,11 @@ select protect('suppressions', 'A');
 select audited('suppressions', 'insert or update or delete');
 
 -- May the client call this number? Its agency's own list counts too, which the client's door cannot see.
-create function number_suppressed(p_number text) returns boolean language sql stable security definer as $$
-	select exists (select from suppressions s where s.agency_id = tl_agency() and (s.client_id = tl_client() or s.client_id is null)
-		and s.phone_number = p_number and (s.expires_at is null or s.expires_at > tl_now()))
-$$;
+create function number_suppressed(p_number text) returns boolean language plpgsql stable security definer as $$
+begin
+	return exists (select from suppressions s where s.agency_id = tl_agency() and (s.client_id = tl_client() or s.client_id is null)
+		and s.phone_number = p_number and (s.expires_at is null or s.expires_at > tl_now()));
+end $$;
 
 alter table audit_log drop constraint audit_log_action_check,
 	add constraint audit_log_action_check check (action in ('create', 'update', 'delete', 'use', 'resolve'));

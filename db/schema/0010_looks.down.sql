@@ -135,3 +135,9 @@ alter table credit_accounts drop constraint credit_accounts_sane, add check (bal
 	add check (held <= balance);
 drop index credit_holds_made;
 create index credit_holds_open on credit_holds (created_at) where status = 'held';
+
+create or replace function call_owner(p_call uuid, p_provider_id text, p_carrier_id text)
+returns table (id uuid, client_id uuid, agency_id uuid) language sql stable security definer as $$
+	select c.id, c.client_id, c.agency_id from calls c
+	where c.id = p_call or c.ultravox_call_id = p_provider_id or c.carrier_call_id = p_carrier_id limit 1
+$$;
