@@ -151,6 +151,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *user)
 	if (t->fetch->take && !t->answer.n && !t->taken) {
 		curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
 		t->taking = status / 100 == 2;
+		t->fetch->status = (int)status;		/* for the taker */
 	}
 	if (t->taking)
 		return on_part(t, bytes, size * n);

@@ -21,7 +21,7 @@ struct fetch {
 	int64_t timeout_ms;		/* real time, total */
 	size_t most_bytes;		/* of the answer; more is FAULT_IO */
 	/* Where a 2xx body goes, part by part, instead of memory: called on the waiting fiber, which may wait; the other side is held
-	 * back meanwhile. A fault ends the transfer. Other answers stay in memory, 64 KiB of them. */
+	 * back meanwhile and may look at `status`. A fault ends the transfer. Other answers stay in memory, 64 KiB of them. */
 	enum fault (*take)(void *context, struct str part);
 	void *context;
 	bool cut;			/* keep the first most_bytes instead and stop reading */

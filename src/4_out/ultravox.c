@@ -221,14 +221,16 @@ enum fault voice_messages(struct arena *arena, const struct voice_account *accou
 	return OK;
 }
 
-/* Bytes of any type: 200, or a redirect to a store that gets no key of ours. */
+/* Bytes of any type: 200 or 206, or a redirect to a store that gets no key of ours. `more` may bring one header. */
 static enum fault bytes(struct arena *arena, const struct voice_account *account, struct str path, const struct fetch *more,
 	struct fetch *f)
 {
 	struct provider_at at = { "ultravox", account->base_url, account->api_key, account->request_id, config.ultravox_requests_per_second };
-	struct fetch_header headers[] = { { "X-API-Key", account->api_key }, { "Accept", STR("*/*") } };
+	struct fetch_header headers[3] = { { "X-API-Key", account->api_key }, { "Accept", STR("*/*") } };
+	for (size_t i = 0; i < more->header_count; i++)
+		headers[2 + i] = more->headers[i];
 	*f = *more;
-	f->method = "GET", f->headers = headers, f->header_count = 2;
+	f->method = "GET", f->headers = headers, f->header_count = 2 + more->header_count;
 	TRY(provider_exchange(arena, &at, path.p, f));
 	if (f->status >= 300 && f->status < 400 && f->location.n) {
 		struct str location = f->location;
@@ -238,7 +240,7 @@ static enum fault bytes(struct arena *arena, const struct voice_account *account
 	}
 	if (f->status == 404 || f->status == 425)
 		return fault_raise(FAULT_NOT_FOUND, "The provider has none yet");
-	if (f->status == 200)
+	if (f->status == 200 || f->status == 206)
 		return OK;
 	struct str problem = f->status < 500 ? problem_of(arena, f->answer) : STR("");
 	return fault_raise(f->status < 500 && f->status != 429 ? FAULT_PROVIDER_ERROR : FAULT_IO, "Ultravox answered %d: %.*s", f->status,
@@ -255,10 +257,29 @@ enum fault voice_bytes(struct arena *arena, const struct voice_account *account,
 	return OK;
 }
 
-enum fault voice_bytes_to(struct arena *arena, const struct voice_account *account, struct str path, int64_t most,
+struct rest {
+	const struct fetch *f;
+	int64_t *from;
+	enum fault (*take)(void *context, struct str part);
+	void *context;
+};
+
+static enum fault take_rest(void *context, struct str part)
+{
+	struct rest *r = context;
+	if (r->f->status != 206)	/* asked for the rest, given the whole */
+		*r->from = 0;
+	return r->take(r->context, part);
+}
+
+enum fault voice_bytes_to(struct arena *arena, const struct voice_account *account, struct str path, int64_t most, int64_t *from,
 	enum fault (*take)(void *context, struct str part), void *context, struct str *ret_type)
 {
-	struct fetch f, more = { .most_bytes = (size_t)most, .timeout_ms = TRANSFER_MS, .take = take, .context = context };
+	struct fetch f;
+	struct rest rest = { .f = &f, .from = from, .take = take, .context = context };
+	struct fetch_header range = { "Range", str_format(arena, "bytes=%lld-", (long long)*from) };
+	struct fetch more = { .most_bytes = (size_t)(most - *from), .timeout_ms = TRANSFER_MS, .take = take_rest, .context = &rest,
+		.headers = &range, .header_count = *from ? 1 : 0 };
 	TRY(bytes(arena, account, path, &more, &f));
 	*ret_type = f.content_type;
 	return OK;

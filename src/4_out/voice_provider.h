@@ -68,8 +68,9 @@ struct voice_answer voice_create_form(struct arena *arena, const struct voice_ac
 /* Bytes of any type (recording, preview), a redirect followed without our key. NOT_FOUND while there is none. */
 enum fault voice_bytes(struct arena *arena, const struct voice_account *account, struct str path, struct str *ret_bytes,
 	struct str *ret_type) MUST_CHECK;
-/* The same into `take`, part by part, at most `most` bytes. */
-enum fault voice_bytes_to(struct arena *arena, const struct voice_account *account, struct str path, int64_t most,
+/* The same into `take`, part by part, at most `most` bytes with the *from that are there already. When the provider begins anew instead of
+ * going on, *from is 0 at the first part. */
+enum fault voice_bytes_to(struct arena *arena, const struct voice_account *account, struct str path, int64_t most, int64_t *from,
 	enum fault (*take)(void *context, struct str part), void *context, struct str *ret_type) MUST_CHECK;
 /* How long a call's creation must wait for the account's documented rate; 0 = now, and one is taken. */
 int64_t voice_call_wait_us(const struct voice_account *account);

@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define BODY_BYTES ((size_t)16 << 20)
 #define TEXT_BYTES ((size_t)4 << 20)
@@ -141,14 +143,14 @@ static void control_faults(struct http_request *r, const json_t *in)
 		http_reply(r, 204, NULL, STR(""));
 		return;
 	}
-	static const char *const modes[] = { "status", "delay", "drop_before", "drop_after", "garbage" };
+	static const char *const modes[] = { "status", "delay", "drop_before", "drop_after", "garbage", "cut", "cut_whole" };
 	struct str match = json_text(in, "match"), mode = json_text(in, "mode");
 	bool known = false;
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < (int)(sizeof modes / sizeof *modes); i++)
 		known |= str_is(mode, modes[i]);
 	if (!match.n || !known) {
 		http_reply(r, 422, "application/json", STR("{\"detail\":\"match is required, and mode: status, delay, "
-			"drop_before, drop_after or garbage\"}"));
+			"drop_before, drop_after, garbage, cut or cut_whole\"}"));
 		return;
 	}
 	struct fault_rule *f = must_alloc(sizeof *f);
@@ -239,6 +241,17 @@ static struct fault_rule *rule_for(struct http_request *r)
 	return NULL;
 }
 
+/* Half of the body, then the connection breaks. */
+static void cut(struct http_request *r)
+{
+	struct str half = { r->reply_body.p, r->reply_body.n / 2 };
+	int fd = memfd_create("cut", MFD_CLOEXEC);
+	if (fd < 0 || write(fd, half.p, half.n) != (ssize_t)half.n)
+		die("no memory for a fault");
+	r->reply_fd = fd;
+	r->reply_length = (int64_t)r->reply_body.n;
+}
+
 static void handle(struct http_request *r)
 {
 	struct str body;
@@ -252,6 +265,10 @@ static void handle(struct http_request *r)
 		return;
 	}
 	struct fault_rule *f = rule_for(r);
+	if (f && strcmp(f->mode, "cut_whole") == 0)	/* and it knows no ranges */
+		for (struct http_header *h = r->headers; h; h = h->next)
+			if (str_is(h->name, "range"))
+				h->name = STR("x-range");
 	if (f && f->delay_ms) {
 		fiber_rest();
 		fiber_sleep_ms(f->delay_ms);
@@ -267,6 +284,8 @@ static void handle(struct http_request *r)
 		r->reply_break = true;
 	if (f && strcmp(f->mode, "garbage") == 0)
 		r->reply_body = STR("<html>502 Bad Gateway {\"callId\":");
+	if (f && strncmp(f->mode, "cut", 3) == 0)
+		cut(r);
 	r->reply_break |= hang;
 	remember(r, body);
 	if (hang) {

@@ -17,6 +17,7 @@ int64_t timer_next(void);		/* 0 = none */
 
 /* say.c: answers. */
 void say(struct http_request *request, int status, const json_t *value);	/* NULL: an empty body */
+void say_part(struct http_request *r, const char *type, struct str whole);
 void refuse(struct http_request *request, int status, const char *detail);
 void say_page(struct http_request *request, json_t *all);	/* {results, next, previous, total}; takes `all`, cursor is an offset */
 struct str keep(struct str text);				/* a copy for ever */

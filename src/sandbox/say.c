@@ -13,6 +13,20 @@ void refuse(struct http_request *r, int status, const char *detail)
 	http_reply(r, status, "application/json", str_format(r->arena, "{\"detail\":\"%s\"}", detail));
 }
 
+/* The whole, or the rest that was asked for (RFC 9110 14.2, bytes=N- alone). */
+void say_part(struct http_request *r, const char *type, struct str whole)
+{
+	struct str range = http_header(r, "range");
+	int64_t from;
+	if (range.n < 8 || !str_starts(range, "bytes=") || !str_int((struct str){ range.p + 6, range.n - 7 }, &from) || from < 0 ||
+	    from >= (int64_t)whole.n) {
+		http_reply(r, 200, type, whole);
+		return;
+	}
+	http_reply_header(r, "Content-Range", str_format(r->arena, "bytes %lld-%zu/%zu", (long long)from, whole.n - 1, whole.n));
+	http_reply(r, 206, type, str_from(whole, (size_t)from));
+}
+
 struct str keep(struct str text)
 {
 	char *p = must_alloc(text.n + 1);

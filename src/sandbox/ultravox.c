@@ -245,7 +245,7 @@ static void call_one(struct http_request *r, struct str id, struct str part, con
 		bool there = !c->live && json_is_string(json_object_get(c->object, "joined")) && clock_now_us() >= c->recording_us &&
 			json_is_true(json_object_get(c->object, "recordingEnabled"));
 		if (there)
-			http_reply(r, 200, "audio/wav", outcome_recording(r->arena, c));
+			say_part(r, "audio/wav", outcome_recording(r->arena, c));
 		else
 			refuse(r, 404, "Not found.");
 	} else if (str_is(part, "send_data_message")) {

@@ -184,6 +184,27 @@ def test_a_long_recording_goes_in_parts_and_is_the_providers_to_the_byte(folder)
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_fetch_that_breaks_off_goes_on_where_it_was(server, client, ranges):
+    """Twice the connection breaks half way; a provider that knows no ranges begins anew, and that is noticed."""
+    path = "/api/calls/*/recording"
+    since = len(server.provider_requests())
+    planted = httpx.post(server.sandbox + "/_sandbox/faults", json={"match": "GET " + path, "mode": "cut" if ranges else "cut_whole", "times": 2})
+    assert planted.status_code == 201
+    call = client.call("+15555550101").json()["data"]
+    server.advance(600)
+    told = client.get(f"/calls/{call['id']}/recording").json()["data"]
+    stored = httpx.get(told["recording_url"], timeout=60).content
+    whole = httpx.get(f"{server.sandbox}/api/calls/{call['ultravox_call_id']}/recording", headers={"X-API-Key": "k"}, timeout=60).content
+    assert stored == whole
+    digest, = server.sql("select sha256 from call_artifacts where call_id = %s and kind = 'recording'", call["id"])[0]
+    assert hashlib.sha256(stored).hexdigest() == digest
+    asked = [r["headers"].get("range", r["headers"].get("x-range")) for r in server.provider_requests(path, since) if r["path"].endswith(call["ultravox_call_id"] + "/recording")]
+    half = len(whole) // 2
+    assert asked[:3] == [None, f"bytes={half}-", f"bytes={half + (len(whole) - half) // 2 if ranges else half}-"], asked
+    assert not list((server.data / "tmp").glob("recording-*"))
+
+
 def test_parts_that_nobody_completes_are_swept_after_a_day(folder):
     server = Server(folder / "swept", "--workers", "1")
     try:
@@ -191,10 +212,13 @@ def test_parts_that_nobody_completes_are_swept_after_a_day(folder):
         begun = s3.create_multipart_upload(Bucket="trunkline", Key="uploads/never.bin")["UploadId"]
         s3.upload_part(Bucket="trunkline", Key="uploads/never.bin", UploadId=begun, PartNumber=1, Body=b"x" * 1000)
         place = server.data / "objects" / ".multipart" / begun
+        (server.data / "tmp").mkdir(exist_ok=True)
+        half = server.data / "tmp" / "recording-that-nobody-fetches-on"
+        half.write_bytes(b"x")
         assert place.is_dir()
         server.advance(20 * 3600)
-        assert place.is_dir()
+        assert place.is_dir() and half.exists()
         server.advance(6 * 3600)
-        assert not place.exists()
+        assert not place.exists() and not half.exists()
     finally:
         assert server.stop() == 0

@@ -7,12 +7,14 @@
 #include "../../1_code/b64.h"
 #include "../../1_code/sign.h"
 #include "../../1_code/uuid.h"
+#include "../../2_io/fiber.h"
 #include "../../2_io/file.h"
 #include "../../3_core/config.h"
 #include "../../3_core/events.h"
 #include "../../4_out/objects.h"
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define DEADLINE_US (86400 * US_PER_S)
 
@@ -121,23 +123,56 @@ enum fault call_transcript(struct job *job)
 		str_format(job->arena, "{\"call_id\":\"%.*s\",\"items\":%lld}", STRF(job->resource_id), (long long)count));
 }
 
-/* A recording on its way through a file of ours: never the whole in memory. */
+/* A recording on its way through a file of ours: never the whole in memory. What broke off on the way is kept, and the next try asks
+ * for the rest: a recording does not change once its call is over. */
 struct tape {
+	struct arena *arena;
+	const char *path;
 	int fd;
-	int64_t bytes;
+	int64_t kept, bytes;	/* of an earlier try; in all */
+	bool begun;
 	struct sign_hash *hash;
 	char head[4096];	/* enough for a WAV's header */
 };
 
-static enum fault take(void *context, struct str part)
+/* Header and digest of what is about to be, or is already, in the file. */
+static void learn(struct tape *t, struct str part)
 {
-	struct tape *t = context;
 	if (t->bytes < (int64_t)sizeof t->head) {
 		size_t at = (size_t)t->bytes, room = sizeof t->head - at;
 		memcpy(t->head + at, part.p, part.n < room ? part.n : room);
 	}
 	t->bytes += (int64_t)part.n;
 	sign_hash_add(t->hash, part);
+}
+
+#define LEARN_BYTES ((size_t)256 << 10)
+
+static enum fault learn_kept(struct tape *t)
+{
+	size_t n = (size_t)t->kept;
+	char *bytes = n ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, t->fd, 0) : NULL;
+	if (bytes == MAP_FAILED)
+		return fault_raise(FAULT_IO, "The file cannot be mapped");
+	for (size_t at = 0; at < n; at += LEARN_BYTES) {
+		learn(t, (struct str){ bytes + at, n - at < LEARN_BYTES ? n - at : LEARN_BYTES });
+		fiber_sleep_ms(0);	/* others too */
+	}
+	return n && munmap(bytes, n) != 0 ? fault_raise(FAULT_IO, "The file cannot be unmapped") : OK;
+}
+
+static enum fault take(void *context, struct str part)
+{
+	struct tape *t = context;
+	if (!t->begun && !t->kept && t->bytes) {	/* the provider begins anew */
+		file_close(t->fd);
+		TRY(file_open(t->path, O_RDWR | O_TRUNC, &t->fd));
+		sign_hash_end(t->arena, t->hash);
+		t->hash = sign_hash_start();
+		t->bytes = 0;
+	}
+	t->begun = true;
+	learn(t, part);
 	return file_write(t->fd, part);
 }
 
@@ -160,20 +195,26 @@ static int64_t wav_ms(const struct tape *t)
 }
 
 /* Fetched into `path`, then stored under `key` of its format. */
-static enum fault copy(struct job *job, struct artifact *a, const char *path, struct tape *t, struct artifacts_store *ret)
+static enum fault copy(struct job *job, struct artifact *a, struct tape *t, struct artifacts_store *ret)
 {
 	struct str type;
-	TRY(file_open(path, O_WRONLY | O_CREAT | O_TRUNC, &t->fd));
+	struct file_stat stat;
+	TRY(file_open(t->path, O_RDWR | O_CREAT | O_APPEND, &t->fd));
 	t->hash = sign_hash_start();
-	enum fault fault = voice_bytes_to(job->arena, &a->account, str_format(job->arena, "/api/calls/%.*s/recording", STRF(a->provider_id)),
-		config.recording_max_bytes, take, t, &type);
+	enum fault fault = file_size(t->fd, &stat);
+	t->kept = fault == OK && stat.size < config.recording_max_bytes ? stat.size : 0;
+	if (fault == OK)
+		fault = learn_kept(t);
+	if (fault == OK)
+		fault = voice_bytes_to(job->arena, &a->account, str_format(job->arena, "/api/calls/%.*s/recording", STRF(a->provider_id)),
+			config.recording_max_bytes, &t->kept, take, t, &type);
 	file_close(t->fd);
 	struct str digest = hex_write(job->arena, sign_hash_end(job->arena, t->hash));
 	TRY(fault);
 	int64_t ms = wav_ms(t);
 	const char *format = ms >= 0 ? "wav" : "mp3";
 	struct str key = str_format(job->arena, "recordings/client_%.*s/%.*s.%s", STRF(job->scope.client_id), STRF(job->resource_id), format);
-	TRY(objects_put_file(job->arena, key, ms >= 0 ? STR("audio/wav") : STR("audio/mpeg"), path));
+	TRY(objects_put_file(job->arena, key, ms >= 0 ? STR("audio/wav") : STR("audio/mpeg"), t->path));
 	*ret = (struct artifacts_store){ .status = STR("ready"), .object_key = key, .format = str_of(format), .bytes = t->bytes,
 		.duration_ms = ms < 0 ? 0 : ms, .sha256 = digest };
 	return OK;
@@ -183,15 +224,16 @@ enum fault call_recording(struct job *job)
 {
 	struct artifact a = { .kind = "recording", .event = "call.recording.ready" };
 	struct artifacts_store stored;
-	struct tape tape = { 0 };
 	TRY(load(job, &a));
 	if (!a.pending)
 		return OK;
 	struct str path = str_format(job->arena, "%.*s/tmp/recording-%.*s-%.*s", STRF(config.data), STRF(job->resource_id), STRF(job->id));
+	struct tape tape = { .arena = job->arena, .path = path.p };
 	TRY(file_make_folders(job->arena, path.p));
-	enum fault fault = copy(job, &a, path.p, &tape, &stored);
+	enum fault fault = copy(job, &a, &tape, &stored);
 	struct fault_note keep = *fault_note;
-	TRY(file_remove(path.p));
+	if ((fault != FAULT_IO && fault != FAULT_TIMEOUT) || !tape.begun)	/* broken off after some bytes: the next try goes on there */
+		TRY(file_remove(path.p));
 	*fault_note = keep;
 	if (fault == FAULT_NOT_FOUND)
 		return later(job, &a);
