@@ -293,7 +293,7 @@ static enum fault outcome(const struct transfer *t, CURL *easy, struct fetch *f)
 	if (t->result == CURLE_OK || (t->over && f->cut))
 		return OK;
 	if (t->over)
-		return fault_raise(FAULT_IO, "The answer is larger than %zu bytes", f->most_bytes);
+		return fault_raise(t->taking ? FAULT_PAYLOAD_TOO_LARGE : FAULT_IO, "The answer is larger than %zu bytes", f->most_bytes);
 	if (t->result == CURLE_OPERATION_TIMEDOUT)
 		return fault_raise(f->sent ? FAULT_TIMEOUT : FAULT_CONNECT, "No answer in time");
 	if (!f->sent)

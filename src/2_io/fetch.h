@@ -19,7 +19,7 @@ struct fetch {
 	struct str body;
 	bool public_only;		/* refuse any address that is not public */
 	int64_t timeout_ms;		/* real time, total */
-	size_t most_bytes;		/* of the answer; more is FAULT_IO */
+	size_t most_bytes;		/* of the answer; more is FAULT_IO, for a taker FAULT_PAYLOAD_TOO_LARGE */
 	/* Where a 2xx body goes, part by part, instead of memory: called on the waiting fiber, which may wait; the other side is held
 	 * back meanwhile and may look at `status`. A fault ends the transfer. Other answers stay in memory, 64 KiB of them. */
 	enum fault (*take)(void *context, struct str part);

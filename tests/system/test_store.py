@@ -205,6 +205,21 @@ def test_a_fetch_that_breaks_off_goes_on_where_it_was(server, client, ranges):
     assert not list((server.data / "tmp").glob("recording-*"))
 
 
+def test_a_recording_beyond_the_cap_is_not_taken(folder):
+    server = Server(folder / "capped", "--workers", "1", "--set", "recording_max_bytes=1000000")
+    try:
+        client = server.client()
+        short, long = (client.call(number).json()["data"]["id"] for number in ("+15555550100", "+15555550102"))
+        server.advance(1800)
+        assert client.read(short)["recording_available"] and not client.read(long)["recording_available"]
+        refused = client.get(f"/calls/{long}/recording")
+        assert refused.status_code == 404 and refused.json()["error"]["details"]["reason"] == "none"
+        assert not list((server.data / "tmp").glob("recording-*"))
+        assert server.sql("select count(*) from jobs where kind = 'call.recording' and status <> 'done'") == [(0,)]
+    finally:
+        assert server.stop() == 0
+
+
 def test_parts_that_nobody_completes_are_swept_after_a_day(folder):
     server = Server(folder / "swept", "--workers", "1")
     try:

@@ -4,6 +4,7 @@
 #include "artifacts.sql.h"
 #include "dial.h"
 #include "../../0_base/clock.h"
+#include "../../0_base/log.h"
 #include "../../1_code/b64.h"
 #include "../../1_code/sign.h"
 #include "../../1_code/uuid.h"
@@ -237,6 +238,10 @@ enum fault call_recording(struct job *job)
 	*fault_note = keep;
 	if (fault == FAULT_NOT_FOUND)
 		return later(job, &a);
+	if (fault == FAULT_PAYLOAD_TOO_LARGE) {
+		log_line(LOG_WARN, "recording larger than recording_max_bytes", "call_id", job->resource_id.p, NULL);
+		return store(job, &a, (struct artifacts_store){ .status = STR("none") }, STR_NULL);
+	}
 	TRY(fault);
 	return store(job, &a, stored, str_format(job->arena, "{\"call_id\":\"%.*s\",\"format\":\"%.*s\",\"size_bytes\":%lld}",
 		STRF(job->resource_id), STRF(stored.format), (long long)tape.bytes));
