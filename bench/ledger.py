@@ -18,15 +18,17 @@ PEER = pathlib.Path(os.environ.get("BENCH_PGLEDGER", HERE / "peer_ledger.sql"))
 
 
 def ours(client):
-    """A hold and its settlement, each a transaction through the door, as a call makes them: two transfers."""
+    """A hold and its settlement, each a transaction through the door, as a call makes them: two transactions, three transfers."""
     hold = "('00000000-0000-7000-8000-' || lpad(to_hex(:r::bigint), 12, '0'))::uuid"
     door = f"begin;\nselect tl_enter_system('{client.agency}', '{client.id}', '2026-11-22T12:00:00Z', 'bench');\n"
     return (f"\\set r random(1, 281474976710655)\n\\startpipeline\n{door}select ledger_hold({hold}, 'call', (:r)::text, 2, 1);\ncommit;\n"
             f"\\endpipeline\n\\startpipeline\n{door}select charged from ledger_settle({hold}, 1, 'bench', false);\ncommit;\n\\endpipeline\n")
 
 
-def theirs(payer, payee):
-    return f"select id from pgledger_create_transfer('{payer}', '{payee}', 1);\n" * 2
+def theirs(available, held, revenue):
+    """The same with one balance an account: reserved; then, in one transaction, what is spent and what returns."""
+    create = "select id from pgledger_create_transfers({});\n".format
+    return create(f"('{available}', '{held}', 2)") + create(f"('{held}', '{revenue}', 1), ('{held}', '{available}', 1)")
 
 
 def pgbench(server, folder, scripts, user):
@@ -42,7 +44,7 @@ def pgbench(server, folder, scripts, user):
     found = re.search(r"transactions actually processed: (\d+)", done.stdout)
     if not found or "number of failed transactions: 0 " not in done.stdout:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    transfers = 2 * int(found.group(1))
+    transfers = 3 * int(found.group(1))
     return {"per_cpu_s": transfers / (postgres_cpu(server) - before), "per_s": transfers / SECONDS}
 
 
@@ -56,12 +58,12 @@ def main():
         with server.connect() as db:
             db.execute(PEER.read_text())
             accounts = [db.execute("select id from pgledger_create_account(%s, 'USD')", (f"account {n}",)).fetchone()[0]
-                        for n in range(2 * ACCOUNTS)]
-        pairs = list(zip(accounts[::2], accounts[1::2]))
-        spread = {"ours": [ours(c) for c in clients], "peer": [theirs(*p) for p in pairs]}
-        hot = {"ours": [ours(clients[0])] * ACCOUNTS, "peer": [theirs(accounts[0], payee) for _, payee in pairs]}
+                        for n in range(3 * ACCOUNTS)]
+        books = list(zip(accounts[::3], accounts[1::3], accounts[2::3]))
+        spread = {"ours": [ours(c) for c in clients], "peer": [theirs(*b) for b in books]}
+        hot = {"ours": [ours(clients[0])] * ACCOUNTS, "peer": [theirs(*books[0])] * ACCOUNTS}
         # with us every client has books of its own, so what all pay to is no row that all wait for
-        platform = {"ours": spread["ours"], "peer": [theirs(payer, accounts[1]) for payer, _ in pairs]}
+        platform = {"ours": spread["ours"], "peer": [theirs(available, held, accounts[2]) for available, held, _ in books]}
         for name, scripts in (("spread over accounts", spread), ("one hot account", hot), ("all pay the platform", platform)):
             runs = {"ours": [], "peer": []}
             for _ in range(ROUNDS):

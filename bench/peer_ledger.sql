@@ -42,27 +42,35 @@ returns table (id bigint) language sql as $$
 	values (p_name, p_currency, p_negative, p_positive) returning pgledger_accounts.id
 $$;
 
-create function pgledger_create_transfer(p_from bigint, p_to bigint, p_amount numeric) returns setof pgledger_transfers language plpgsql as $$
+create type transfer_request as (from_account_id bigint, to_account_id bigint, amount numeric);
+
+create function pgledger_create_transfers(variadic p_requests transfer_request[]) returns setof pgledger_transfers language plpgsql as $$
 declare
+	r transfer_request;
 	a pgledger_accounts;
 	b pgledger_accounts;
 	t pgledger_transfers;
 begin
-	perform from pgledger_accounts where id in (p_from, p_to) order by id for update;
-	insert into pgledger_transfers (from_account_id, to_account_id, amount) values (p_from, p_to, p_amount) returning * into t;
-	update pgledger_accounts set balance = balance - p_amount, version = version + 1, updated_at = clock_timestamp() where id = p_from returning * into a;
-	if a.balance < 0 and not a.allow_negative_balance then
-		raise exception 'account % would be negative', a.name;
-	end if;
-	update pgledger_accounts set balance = balance + p_amount, version = version + 1, updated_at = clock_timestamp() where id = p_to returning * into b;
-	if b.balance > 0 and not b.allow_positive_balance then
-		raise exception 'account % would be positive', b.name;
-	end if;
-	if a.currency <> b.currency then
-		raise exception 'cannot transfer between currencies';
-	end if;
-	insert into pgledger_entries (account_id, transfer_id, amount, account_previous_balance, account_current_balance, account_version)
-	values (p_from, t.id, -p_amount, a.balance + p_amount, a.balance, a.version),
-		(p_to, t.id, p_amount, b.balance - p_amount, b.balance, b.version);
-	return next t;
+	perform from pgledger_accounts where id in (select from_account_id from unnest(p_requests) union select to_account_id from unnest(p_requests))
+		order by id for update;
+	foreach r in array p_requests loop
+		insert into pgledger_transfers (from_account_id, to_account_id, amount) values (r.from_account_id, r.to_account_id, r.amount)
+			returning * into t;
+		update pgledger_accounts set balance = balance - r.amount, version = version + 1, updated_at = clock_timestamp()
+			where id = r.from_account_id returning * into a;
+		if a.balance < 0 and not a.allow_negative_balance then
+			raise exception 'account % would be negative', a.name;
+		end if;
+		update pgledger_accounts set balance = balance + r.amount, version = version + 1, updated_at = clock_timestamp()
+			where id = r.to_account_id returning * into b;
+		if b.balance > 0 and not b.allow_positive_balance then
+			raise exception 'account % would be positive', b.name;
+		end if;
+		if a.currency <> b.currency then
+			raise exception 'cannot transfer between currencies';
+		end if;
+		insert into pgledger_entries (account_id, transfer_id, amount, account_previous_balance, account_current_balance, account_version)
+		values (a.id, t.id, -r.amount, a.balance + r.amount, a.balance, a.version), (b.id, t.id, r.amount, b.balance - r.amount, b.balance, b.version);
+		return next t;
+	end loop;
 end $$;

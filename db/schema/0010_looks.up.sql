@@ -63,43 +63,37 @@ end $$;
 create or replace function audit_append(p_agency uuid, p_client uuid, p_action text, p_table text, p_record text, p_diff jsonb) returns void
 language plpgsql security definer as $$
 declare
-	r audit_log;
-	actor text := coalesce(tl_actor(), 'operator');
-	source text := coalesce(current_setting('tl.source', true), '');
+	c audit_chains;
+	h bytea;
 begin
 	loop	-- a client's chain is found by its index; the agency's own has none
 		if p_client is not null then
-			select c.last_seq + 1, c.last_hash into r.seq, r.prev_hash from audit_chains c
-				where c.agency_id = p_agency and c.client_id = p_client for update;
+			select * into c from audit_chains x where x.agency_id = p_agency and x.client_id = p_client for update;
 		else
-			select c.last_seq + 1, c.last_hash into r.seq, r.prev_hash from audit_chains c
-				where c.agency_id = p_agency and c.client_id is null for update;
+			select * into c from audit_chains x where x.agency_id = p_agency and x.client_id is null for update;
 		end if;
 		exit when found;
 		insert into audit_chains (agency_id, client_id, last_seq, last_hash) values (p_agency, p_client, 0, '\x')
 			on conflict (agency_id, client_id) do nothing;
 	end loop;
-	-- begins with the sequence number, so that entries of one instant list in their order
-	r.id := (lpad(to_hex(r.seq), 16, '0') || substr(replace(gen_random_uuid()::text, '-', ''), 1, 16))::uuid;
-	r.agency_id := p_agency;
-	r.client_id := p_client;
-	r.actor_type := split_part(actor, ':', 1);
-	r.actor_id := nullif(split_part(actor, ':', 2), '');
-	r.action := p_action;
-	r.table_name := p_table;
-	r.record_id := p_record;
-	r.diff := p_diff;
-	r.diff_digest := sha256(convert_to(p_diff::text, 'UTF8'));
-	r.ip_address := nullif(split_part(source, E'\n', 1), '');
-	r.user_agent := nullif(split_part(source, E'\n', 2), '');
-	r.request_id := nullif(current_setting('tl.request', true), '');
-	r.created_at := tl_now();
-	r.hash := audit_hash(r);
-	insert into audit_log select r.*;
+	-- one statement: each expression of plpgsql's own is set up anew in every transaction
+	insert into audit_log (id, agency_id, client_id, seq, actor_type, actor_id, action, table_name, record_id, diff, diff_digest, ip_address,
+		user_agent, request_id, prev_hash, hash, created_at)
+	select e.id, p_agency, p_client, c.last_seq + 1, e.actor_type, e.actor_id, p_action, p_table, p_record, p_diff, e.digest, e.ip, e.agent,
+		e.request, c.last_hash, audit_hash(row(e.id, p_agency, p_client, c.last_seq + 1, e.actor_type, e.actor_id, p_action, p_table, p_record,
+			null, e.digest, e.ip, e.agent, e.request, c.last_hash, null, e.at)::audit_log), e.at
+	-- the id begins with the sequence number, so that entries of one instant list in their order
+	from (select (lpad(to_hex(c.last_seq + 1), 16, '0') || substr(replace(gen_random_uuid()::text, '-', ''), 1, 16))::uuid as id,
+		split_part(coalesce(tl_actor(), 'operator'), ':', 1) as actor_type,
+		nullif(split_part(coalesce(tl_actor(), 'operator'), ':', 2), '') as actor_id, sha256(convert_to(p_diff::text, 'UTF8')) as digest,
+		nullif(split_part(current_setting('tl.source', true), E'\n', 1), '') as ip,
+		nullif(split_part(current_setting('tl.source', true), E'\n', 2), '') as agent,
+		nullif(current_setting('tl.request', true), '') as request, tl_now() as at) e
+	returning hash into h;
 	if p_client is not null then
-		update audit_chains c set last_seq = r.seq, last_hash = r.hash where c.agency_id = p_agency and c.client_id = p_client;
+		update audit_chains x set last_seq = c.last_seq + 1, last_hash = h where x.agency_id = p_agency and x.client_id = p_client;
 	else
-		update audit_chains c set last_seq = r.seq, last_hash = r.hash where c.agency_id = p_agency and c.client_id is null;
+		update audit_chains x set last_seq = c.last_seq + 1, last_hash = h where x.agency_id = p_agency and x.client_id is null;
 	end if;
 end $$;
 
