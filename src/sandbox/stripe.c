@@ -15,6 +15,7 @@ static struct session {
 	json_t *object;
 	struct str id, intent, charge;
 	int64_t amount, refunded;
+	bool saves, paid;	/* the card is kept for later */
 } *sessions;
 
 static struct str id_of(struct arena *arena, const char *prefix)
@@ -72,7 +73,8 @@ static void session_make(struct http_request *r, struct str body)
 	struct session *s = must_alloc(sizeof *s);
 	struct str id = id_of(r->arena, "cs_test_");
 	*s = (struct session){ .next = sessions, .id = keep(id), .intent = keep(id_of(r->arena, "pi_")), .charge = keep(id_of(r->arena, "ch_")),
-		.amount = amount * quantity };
+		.amount = amount * quantity,
+		.saves = str_is(url_query(r->arena, body, "payment_intent_data[setup_future_usage]"), "off_session") };
 	sessions = s;
 	s->object = json_pack("{s:s,s:s,s:o,s:s,s:s,s:n,s:o,s:o,s:I,s:o,s:o,s:b,s:s,s:I}", "id", s->id.p, "object", "checkout.session", "mode",
 		text(r, body, "mode"), "status", "open", "payment_status", "unpaid", "payment_intent", "customer", text(r, body, "customer"),
@@ -110,16 +112,56 @@ static void tell(const char *type, json_t *object)
 	arena_drop(arena);
 }
 
+static json_t *intent_of(const struct session *s)
+{
+	return json_pack("{s:s,s:s,s:I,s:I,s:O,s:O,s:O,s:s,s:s}", "id", s->intent.p, "object", "payment_intent", "amount",
+		(json_int_t)s->amount, "amount_received", (json_int_t)s->amount, "currency", json_object_get(s->object, "currency"), "customer",
+		json_object_get(s->object, "customer"), "metadata", json_object_get(s->object, "metadata"), "latest_charge", s->charge.p, "status",
+		"succeeded");
+}
+
+/* The cards that a customer saved when paying on a page. */
+static void cards(struct http_request *r, struct str customer)
+{
+	json_t *o = json_pack("{s:s,s:[],s:b}", "object", "list", "data", "has_more", 0);
+	for (struct session *s = sessions; s; s = s->next)
+		if (s->paid && s->saves && str_eq(json_text(s->object, "customer"), customer))
+			json_array_append_new(json_object_get(o, "data"), json_pack("{s:s,s:s,s:s,s:s}", "id",
+				str_format(r->arena, "pm_%.*s", STRF(str_from(s->charge, 3))).p, "object", "payment_method", "type", "card", "customer",
+				customer.p));
+	say(r, 200, o);
+	json_decref(o);
+}
+
+/* A payment without a page: made and confirmed at once, by a card saved before. */
+static void intent_make(struct http_request *r, struct str body)
+{
+	int64_t amount = 0;
+	struct str card = url_query(r->arena, body, "payment_method");
+	str_int(url_query(r->arena, body, "amount"), &amount);
+	if (amount <= 0 || !str_starts(card, "pm_") || !str_is(url_query(r->arena, body, "confirm"), "true")) {
+		error(r, 400, "invalid_request_error", "Missing required param: amount, payment_method or confirm.");
+		return;
+	}
+	struct session *s = must_alloc(sizeof *s);
+	*s = (struct session){ .next = sessions, .id = keep(id_of(r->arena, "auto_")), .intent = keep(id_of(r->arena, "pi_")),
+		.charge = keep(id_of(r->arena, "ch_")), .amount = amount, .paid = true };
+	sessions = s;
+	s->object = json_pack("{s:o,s:o,s:o}", "customer", text(r, body, "customer"), "currency", text(r, body, "currency"), "metadata",
+		metadata(r, body, "metadata"));
+	json_t *made = intent_of(s);
+	tell("payment_intent.succeeded", json_deep_copy(made));
+	say(r, 200, made);
+	json_decref(made);
+}
+
 static void pay(struct http_request *r, struct session *s)
 {
+	s->paid = true;
 	json_object_set_new(s->object, "status", json_string("complete"));
 	json_object_set_new(s->object, "payment_status", json_string("paid"));
 	json_object_set_new(s->object, "payment_intent", json_string(s->intent.p));
-	tell("payment_intent.succeeded", json_pack("{s:s,s:s,s:I,s:I,s:O,s:O,s:O,s:s,s:s}", "id", s->intent.p, "object",
-		"payment_intent", "amount",
-		(json_int_t)s->amount, "amount_received", (json_int_t)s->amount, "currency", json_object_get(s->object, "currency"), "customer",
-		json_object_get(s->object, "customer"), "metadata", json_object_get(s->object, "metadata"), "latest_charge", s->charge.p, "status",
-		"succeeded"));
+	tell("payment_intent.succeeded", intent_of(s));
 	tell("checkout.session.completed", json_deep_copy(s->object));
 	say(r, 200, s->object);
 }
@@ -175,6 +217,11 @@ bool stripe_handle(struct http_request *r, struct str body)
 		customer_make(r, body);
 	} else if (post && str_is(rest, "checkout/sessions")) {
 		session_make(r, body);
+	} else if (post && str_is(rest, "payment_intents")) {
+		intent_make(r, body);
+	} else if (!post && str_starts(rest, "customers/")) {
+		struct str tail = str_from(rest, 10);
+		cards(r, str_copy(r->arena, str_cut(&tail, '/')));
 	} else if (!post && str_starts(rest, "charges/") && find(str_from(rest, 8))) {
 		json_t *charge = charge_of(find(str_from(rest, 8)));
 		say(r, 200, charge);

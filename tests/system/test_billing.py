@@ -325,6 +325,93 @@ def test_the_last_credit_is_spent_once(server):
     assert client.balance()["balance"] == 0
 
 
+def frugal(server, **more):
+    """A client that recharges 20 credits when less than 5 are left, and has paid on a page once, so that its card is known."""
+    client = rich(server)
+    answer = client.request("PATCH", f"/auth/clients/{client.id}", json={"settings": {
+        "return_hosts": ["app.example.com"], "low_balance_threshold": 5, "auto_recharge": {"enabled": True, "credits": 20, **more}}})
+    assert answer.status_code == 200, answer.text
+    pay(server, buy(client, 5).json()["data"])
+    assert client.balance()["balance"] == 5
+    return client
+
+
+def spend(client, amount):
+    answer = client.post("/billing/adjustments", {"amount": -amount, "reason": "spent"}, token=client.make_token("agency_admin"),
+                         headers={"x-client-id": client.id})
+    assert answer.status_code == 201, answer.text
+    client.server.advance(30)
+
+
+def automatic(server, client):
+    return server.sql("select status, last_error from checkouts where client_id = %s and origin = 'auto' order by created_at", client.id)
+
+
+def test_the_saved_card_pays_when_the_balance_is_low(server):
+    client = frugal(server)
+    since = len(server.provider_requests())
+    spend(client, 1)
+    assert client.balance()["balance"] == 24 and automatic(server, client) == [("paid", None)]
+    asked, = server.provider_requests("/v1/payment_intents", since)
+    form = dict(p.split("=", 1) for p in asked["body"].split("&"))
+    assert form["amount"] == "2000" and form["off_session"] == form["confirm"] == "true" and form["metadata%5Bclient_id%5D"] == client.id
+    assert client.events()[-3:] == ["credits.adjusted", "credits.low", "credits.purchased"] or client.events()[-1] == "credits.purchased"
+    spend(client, 15)
+    assert client.balance()["balance"] == 9 and len(automatic(server, client)) == 1, "nothing is bought above the threshold"
+
+
+def test_without_a_word_nothing_is_recharged(server):
+    client = rich(server)
+    client.request("PATCH", f"/auth/clients/{client.id}", json={"settings": {"return_hosts": ["app.example.com"], "low_balance_threshold": 5}})
+    pay(server, buy(client, 5).json()["data"])
+    spend(client, 3)
+    assert "credits.low" in client.events() and automatic(server, client) == [] and client.balance()["balance"] == 2
+    for bad in ({"enabled": True}, {"enabled": "yes", "credits": 20}, {"enabled": True, "credits": 4}, {"enabled": True, "credits": 20, "most_per_day": 21},
+                {"enabled": True, "credits": 20, "card": "pm_1"}, []):
+        answer = client.request("PATCH", f"/auth/clients/{client.id}", json={"settings": {"auto_recharge": bad}})
+        error(answer, 422, "validation_error")
+        assert "settings.auto_recharge" in answer.json()["error"]["details"]
+
+
+def test_a_refused_card_is_told_of_and_not_tried_again_at_once(server):
+    client = frugal(server)
+    httpx.post(server.sandbox + "/_sandbox/faults", json={"match": "POST /v1/payment_intents", "mode": "status", "status": 402, "times": 9})
+    try:
+        spend(client, 1)
+        (status, why), = automatic(server, client)
+        assert status == "failed" and "402" in why and client.events()[-1] == "credits.recharge.failed" and client.balance()["balance"] == 4
+        spend(client, 1)
+        assert len(automatic(server, client)) == 1, "not before the balance has been above the threshold"
+    finally:
+        httpx.delete(server.sandbox + "/_sandbox/faults")
+
+
+@pytest.mark.parametrize("mode, options", [("drop_after", {}), ("drop_before", {}), ("status", {"status": 500}), ("garbage", {})])
+def test_a_recharge_in_doubt_is_paid_once(server, mode, options):
+    client = frugal(server)
+    httpx.post(server.sandbox + "/_sandbox/faults", json={"match": "POST /v1/payment_intents", "mode": mode, "times": 1, **options})
+    try:
+        spend(client, 1)
+        server.advance(60)
+        assert client.balance()["balance"] == 24 and automatic(server, client) == [("paid", None)]
+        assert len([x for x in lines(client) if x[0] == "purchased"]) == 2
+    finally:
+        httpx.delete(server.sandbox + "/_sandbox/faults")
+
+
+def test_recharges_of_a_day_are_counted(server):
+    client = frugal(server, most_per_day=1)
+    spend(client, 1)
+    spend(client, 20)
+    assert client.balance()["balance"] == 4 and len(automatic(server, client)) == 1 and client.events()[-1] == "credits.recharge.failed"
+    client = rich(server)
+    client.request("PATCH", f"/auth/clients/{client.id}", json={"settings": {
+        "low_balance_threshold": 5, "auto_recharge": {"enabled": True, "credits": 20}}})
+    client.post("/billing/adjustments", {"amount": 6, "reason": "a gift"}, token=client.make_token("agency_admin"), headers={"x-client-id": client.id})
+    spend(client, 2)
+    assert automatic(server, client) == [] and client.events()[-1] == "credits.recharge.failed", "there is no card"
+
+
 def test_stripes_own_mock_takes_our_requests(folder):
     """stripe-mock judges every field by Stripe's own API description; a misspelt one is refused."""
     binary = pathlib.Path(sys.executable).parent / "stripe-mock"
@@ -345,9 +432,15 @@ def test_stripes_own_mock_takes_our_requests(folder):
         data = opened.json()["data"]
         assert data["status"] == "open" and data["session_id"].startswith("cs_") and data["url"]
         assert server.sql("select stripe_customer_id from clients where id = %s", client.id)[0][0].startswith("cus_")
-        # a dispute names its charge: the till is asked which payment that was
-        assert tell(server, "charge.dispute.created", {"id": "dp_1", "object": "dispute", "charge": "ch_123", "amount": 100,
-                                                        "currency": "usd", "status": "lost"}).status_code == 200
+        # a refund names its charge: the till is asked which payment that was
+        assert tell(server, "refund.created", {"id": "re_1", "object": "refund", "charge": "ch_123", "status": "succeeded"}).status_code == 200
+        client.request("PATCH", f"/auth/clients/{client.id}", json={"settings": {
+            "return_hosts": ["app.example.com"], "low_balance_threshold": 5, "auto_recharge": {"enabled": True, "credits": 20}}})
+        assert buy(client).status_code == 201, "with the card to be saved"
+        client.post("/billing/adjustments", {"amount": 5, "reason": "a gift"}, token=client.make_token("agency_admin"), headers={"x-client-id": client.id})
+        spend(client, 1)
+        (status, why), = automatic(server, client)
+        assert status == "open" or "needs its payer" in why, "the mock's payment is never paid, but what we sent is good"
     finally:
         server.stop()
         mock.kill()

@@ -69,6 +69,7 @@ static const struct shape_field checkout_fields[] = {
 	{ "amount_cents", SHAPE_INT },
 	{ "currency", SHAPE_TEXT },
 	{ "status", SHAPE_ENUM, .values = "pending,open,paid,expired,failed,reversed" },
+	{ "origin", SHAPE_ENUM, .values = "page,auto", .doc = "auto: paid by the saved card when the balance was low" },
 	{ "sync_status", SHAPE_ENUM, .values = "synced,pending,failed" },
 	{ "last_error", SHAPE_TEXT, SHAPE_OMIT },
 	{ "expires_at", SHAPE_TIME, SHAPE_MAYBE },
@@ -199,14 +200,16 @@ enum fault checkout_open(struct job *job)
 	}
 	if (fault == OK) {
 		struct str credits = str_format(a, "%lld", (long long)pg_int(&row, 0, "credits"));
+		bool saves = pg_bool(&row, 0, "saves");	/* the card, to recharge with */
 		struct till_field fields[] = { { "mode", STR("payment") }, { "customer", customer }, { "client_reference_id", client },
 			{ "line_items[0][quantity]", STR("1") }, { "line_items[0][price_data][currency]", pg_col(a, &row, 0, "currency") },
 			{ "line_items[0][price_data][unit_amount]", str_format(a, "%lld", (long long)pg_int(&row, 0, "amount_cents")) },
 			{ "line_items[0][price_data][product_data][name]", str_format(a, "%.*s credits", STRF(credits)) },
 			{ "success_url", pg_col(a, &row, 0, "success_url") }, { "cancel_url", pg_col(a, &row, 0, "cancel_url") },
 			{ "metadata[client_id]", client }, { "metadata[checkout_id]", id },
-			{ "payment_intent_data[metadata][client_id]", client }, { "payment_intent_data[metadata][checkout_id]", id } };
-		fault = till_post(a, &till, "/v1/checkout/sessions", fields, sizeof fields / sizeof *fields, id, &made);
+			{ "payment_intent_data[metadata][client_id]", client }, { "payment_intent_data[metadata][checkout_id]", id },
+			{ "payment_intent_data[setup_future_usage]", STR("off_session") } };
+		fault = till_post(a, &till, "/v1/checkout/sessions", fields, sizeof fields / sizeof *fields - !saves, id, &made);
 	}
 	if (fault != OK && fault != FAULT_PROVIDER_ERROR && job->attempts < PROVIDER_TRIES) {
 		job->again_us = provider_pause_us(job->attempts, fault_note->retry_after_s);
@@ -241,5 +244,6 @@ const struct route billing_routes[] = {
 
 const struct job_kind billing_jobs[] = {
 	{ "checkout.open", "q-artifacts-sync", checkout_open, 1000 },
+	{ "credits.recharge", "q-artifacts-sync", credits_recharge, 1000 },
 	{ 0 },
 };

@@ -15,4 +15,6 @@ enum fault checkout_open(struct job *job) MUST_CHECK;
 enum fault till_hear(struct job *job, struct str inbound_id, const json_t *event, struct scope *ret_scope, const char **ret_status,
 	struct str *ret_why) MUST_CHECK;
 
+enum fault credits_recharge(struct job *job) MUST_CHECK;
+
 #endif

@@ -30,7 +30,8 @@ select * from checkout_rows where id = :id::uuid
 
 -- name: checkouts_load
 select (select mode from clients) as mode, (select stripe_customer_id from clients) as customer, (select name from clients) as client_name,
-	(select email from clients) as client_email, credits, amount_cents, currency, status, success_url, cancel_url
+	(select email from clients) as client_email,
+	coalesce((select (settings -> 'auto_recharge' ->> 'enabled')::boolean from clients), false) as saves, credits, amount_cents, currency, status, success_url, cancel_url
 from checkouts where id = :id::uuid
 
 -- name: customer_keep
@@ -43,6 +44,26 @@ where id = :id::uuid and status = 'pending'
 
 -- name: checkouts_failed
 update checkouts set status = 'failed', sync_status = 'failed', last_error = :error::text, updated_at = tl_now()
+where id = :id::uuid and status = 'pending'
+
+-- A purchase begun is gone on with, whatever the balance says meanwhile.
+-- name: recharge_prospect
+select c.mode, c.stripe_customer_id as customer, c.credits_ceiling, a.balance, (c.settings -> 'auto_recharge' ->> 'credits')::bigint as credits,
+	coalesce((c.settings -> 'auto_recharge' ->> 'most_per_day')::bigint, 3) as most,
+	(select count(*) from checkouts where origin = 'auto' and created_at > tl_now() - interval '1 day') as today,
+	case when :id::uuid is not null then exists (select from checkouts k where k.id = :id and k.status = 'pending')
+		else coalesce((c.settings -> 'auto_recharge' ->> 'enabled')::boolean, false) and c.subscription_status = 'active'
+			and a.balance - a.held < a.low_threshold
+			and not exists (select from checkouts where origin = 'auto' and status = 'open' and created_at > tl_now() - interval '1 hour')
+		end as wanted
+from clients c join credit_accounts a on a.client_id = c.id
+
+-- name: recharge_insert
+insert into checkouts (id, agency_id, client_id, credits, amount_cents, currency, status, success_url, cancel_url, origin)
+values (:id::uuid, tl_agency(), tl_client(), :credits::bigint, :cents::bigint, :currency::text, 'pending', '', '', 'auto')
+
+-- name: recharge_sent
+update checkouts set status = 'open', sync_status = 'synced', payment_intent = :payment_intent::text, last_error = null, updated_at = tl_now()
 where id = :id::uuid and status = 'pending'
 
 -- What events tell.

@@ -13,7 +13,8 @@ struct client_in {
 #define NAME FIELD(name, .type = SHAPE_TEXT, .min = 1, .max = 100)
 #define EMAIL FIELD(email, .type = SHAPE_TEXT, .min = 3, .max = 254)
 #define SETTINGS FIELD(settings, .type = SHAPE_OBJECT, .max = 16384, .doc = "timezone, default_country, default_calling_windows, " \
-	"low_balance_threshold, retention_days{calls, transcripts, recordings}, return_hosts[], from_number")
+	"low_balance_threshold, retention_days{calls, transcripts, recordings}, return_hosts[], from_number, " \
+	"auto_recharge{enabled, credits, most_per_day}")
 #define LIMITS FIELD(limits, .type = SHAPE_OBJECT, .max = 4096, .doc = "requests_per_second, burst, concurrent_calls, " \
 	"calls_per_day, active_campaigns, storage_bytes; null takes one away")
 #define MONEY(...) FIELD(price_per_minute, .type = SHAPE_INT, .max = 1000, __VA_ARGS__), \
@@ -104,6 +105,13 @@ static const char *setting_problem(struct req *req, const char *key, json_t *val
 		return text.p && phone_read(req->arena, text, &phone) ? NULL : "must be an E.164 number";
 	if (strcmp(key, "low_balance_threshold") == 0)
 		return json_is_integer(value) && json_integer_value(value) >= 0 ? NULL : "must be a number of credits";
+	if (strcmp(key, "auto_recharge") == 0) {
+		json_t *credits = json_object_get(value, "credits"), *most = json_object_get(value, "most_per_day");
+		size_t good = 2 + (most != NULL);
+		return json_is_boolean(json_object_get(value, "enabled")) && json_integer_value(credits) >= 5 &&
+			json_integer_value(credits) <= 100000 && (!most || (json_integer_value(most) >= 1 && json_integer_value(most) <= 20)) &&
+			json_object_size(value) == good ? NULL : "must hold enabled, credits (5..100000) and perhaps most_per_day (1..20)";
+	}
 	if (strcmp(key, "default_calling_windows") == 0)
 		return json_is_array(value) && json_array_size(value) <= 50 ? NULL : "must be a list of at most 50 windows";
 	if (strcmp(key, "return_hosts") == 0) {
