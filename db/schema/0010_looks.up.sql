@@ -164,10 +164,12 @@ end $$;
 
 -- Auto-recharge: purchases that the saved card pays; off unless the client has said so.
 alter table checkouts add origin text not null default 'page' check (origin in ('page', 'auto'));
-create or replace view checkout_rows with (security_invoker = true) as
-	select id, client_id, session_id, url, credits, amount_cents, currency, status, sync_status, last_error, expires_at, created_at, updated_at,
-		(extract(epoch from created_at) * 1000000)::bigint as cursor_us, origin
+drop view checkout_rows;
+create view checkout_rows with (security_invoker = true) as
+	select id, client_id, session_id, url, credits, amount_cents, currency, status, origin, sync_status, last_error, expires_at, created_at,
+		updated_at, (extract(epoch from created_at) * 1000000)::bigint as cursor_us
 	from checkouts;
+grant select on checkout_rows to tl_app, tl_agency, tl_system, tl_ledger;
 
 create or replace function credits_low() returns trigger language plpgsql security definer as $$
 begin
