@@ -235,15 +235,23 @@ static enum fault rate_fault(struct req *req, const char *policy, int64_t limit,
 	return fault;
 }
 
+static struct limit_answer take_address(struct req *req)
+{
+	if (config.address_requests_per_second < 1)
+		return (struct limit_answer){ .allowed = true };
+	return limit_take(str_format(req->arena, "ip:%.*s", STRF(req->http->peer)), config.address_requests_per_second,
+		3 * config.address_requests_per_second, true);
+}
+
 /* Failed credentials charge the address; while it has something left they are 401. */
 static enum fault charge_address(struct req *req, enum fault reason)
 {
 	if (reason != FAULT_UNAUTHORIZED && reason != FAULT_FORBIDDEN)
 		return reason;	/* our trouble or the issuer's, not the caller's */
 	struct fault_note keep = *fault_note;
-	struct limit_answer a = limit_take(str_format(req->arena, "ip:%.*s", STRF(req->http->peer)), 20, 60, true);
+	struct limit_answer a = take_address(req);
 	if (!a.allowed)
-		return rate_fault(req, "address", 20, a);
+		return rate_fault(req, "address", config.address_requests_per_second, a);
 	*fault_note = keep;
 	return reason;
 }
@@ -388,9 +396,9 @@ static enum fault process(struct req *req)
 		TRY(auth_allows(req, route->roles, route->scope));
 		TRY(take_idempotency_key(req));
 	} else if (!(route->flags & ROUTE_FREE)) {
-		struct limit_answer a = limit_take(str_format(req->arena, "ip:%.*s", STRF(req->http->peer)), 20, 60, true);
+		struct limit_answer a = take_address(req);
 		if (!a.allowed)
-			return rate_fault(req, "address", 20, a);
+			return rate_fault(req, "address", config.address_requests_per_second, a);
 	}
 	struct str prefer = http_header(req->http, "prefer");
 	if (route->flags & ROUTE_ASYNC && prefer.p && strstr(prefer.p, "respond-async")) {
