@@ -97,7 +97,7 @@ where j.id = m.id and j.generation = m.generation and j.status = 'running'
 
 -- name: jobs_inherit
 update jobs j set status = 'queued', lease_until = null, updated_at = tl_now(),
-	run_at = tl_now() + least(power(2, j.attempts - 1) - 1, 600) * interval '1 second'
+	run_at = tl_now() + (power(2, least(j.attempts, 10) - 1) - 1) * interval '1 second'
 where j.status = 'running' and j.worker = current_setting('tl.worker')
 
 -- name: jobs_release

@@ -65,10 +65,10 @@ enum fault effect_refresh(struct req *req, const char *push, const char *resourc
 	struct buf ids = BUF_IN(req->arena, 65536), clients = BUF_IN(req->arena, 65536);
 	struct str wanted = req_query(req, "refresh");
 	struct tx tx;
-	if (!wanted.p || str_is(wanted, "false") || !rows->count)
-		return OK;
-	if (!str_is(wanted, "true"))
+	if (wanted.p && !str_is(wanted, "true") && !str_is(wanted, "false"))
 		return fault_field("refresh", "must be true or false");
+	if (!str_is(wanted, "true") || !rows->count)
+		return OK;
 	for (int i = 0; i < rows->count; i++) {
 		buf_format(&ids, "%s%.*s", i ? "," : "{", STRF(pg_col(req->arena, rows, i, "id")));
 		buf_format(&clients, "%s%.*s", i ? "," : "{", STRF(pg_col(req->arena, rows, i, "client_id")));

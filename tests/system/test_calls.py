@@ -264,8 +264,9 @@ def test_refresh_has_the_provider_asked(server, client):
     server.advance(1)
     assert [client.read(c)["status"] for c in calls] == ["completed"] * 3 and client.balance()["held"] == 0
     assert client.get(f"/calls/{calls[0]}", params={"refresh": "true"}).json()["data"]["status"] == "completed"
-    answer = client.get(f"/calls/{calls[0]}", params={"refresh": "perhaps"})
-    assert answer.status_code == 422 and "refresh" in answer.json()["error"]["details"]
+    for path in (f"/calls/{calls[0]}", "/calls?status=queued", "/voices"):
+        answer = client.get(path + ("&" if "?" in path else "?") + "refresh=perhaps")
+        assert answer.status_code == 422 and "refresh" in answer.json()["error"]["details"]
 
 
 def test_calls_of_a_campaign(client):

@@ -89,7 +89,8 @@ enum fault credits_recharge(struct job *job)
 		return refused(&r, STR("The day's recharges are used up"));
 	if (!r.id.p && pg_int(&r.p, 0, "balance") + r.credits > pg_int(&r.p, 0, "credits_ceiling"))
 		return refused(&r, STR("It would exceed the client's credits_ceiling"));
-	TRY(till_open(pg_col(a, &r.p, 0, "mode"), job->scope.request_id, &till));
+	if (till_open(pg_col(a, &r.p, 0, "mode"), job->scope.request_id, &till) != OK)
+		return refused(&r, str_copy(a, str_of(fault_note->message)));
 	if (!r.id.p)
 		TRY(begin(&r));
 	enum fault fault = pay(&r, &till, &intent, &status);

@@ -165,7 +165,7 @@ static enum fault learn_kept(struct tape *t)
 static enum fault take(void *context, struct str part)
 {
 	struct tape *t = context;
-	if (!t->begun && !t->kept && t->bytes) {	/* the provider begins anew */
+	if (!t->begun && !t->kept) {	/* from the start, whatever lies there */
 		file_close(t->fd);
 		TRY(file_open(t->path, O_RDWR | O_TRUNC, &t->fd));
 		sign_hash_end(t->arena, t->hash);
