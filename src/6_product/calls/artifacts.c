@@ -131,7 +131,7 @@ struct tape {
 	const char *path;
 	int fd;
 	int64_t kept, bytes;	/* of an earlier try; in all */
-	bool begun;
+	bool begun, resumed;
 	struct sign_hash *hash;
 	char head[4096];	/* enough for a WAV's header */
 };
@@ -166,8 +166,10 @@ static enum fault take(void *context, struct str part)
 {
 	struct tape *t = context;
 	if (!t->begun && !t->kept) {	/* from the start, whatever lies there */
+		int fd;
+		TRY(file_open(t->path, O_RDWR | O_TRUNC, &fd));
 		file_close(t->fd);
-		TRY(file_open(t->path, O_RDWR | O_TRUNC, &t->fd));
+		t->fd = fd;
 		sign_hash_end(t->arena, t->hash);
 		t->hash = sign_hash_start();
 		t->bytes = 0;
@@ -204,6 +206,7 @@ static enum fault copy(struct job *job, struct artifact *a, struct tape *t, stru
 	t->hash = sign_hash_start();
 	enum fault fault = file_size(t->fd, &stat);
 	t->kept = fault == OK && stat.size < config.recording_max_bytes ? stat.size : 0;
+	t->resumed = t->kept > 0;
 	if (fault == OK)
 		fault = learn_kept(t);
 	if (fault == OK)
@@ -238,7 +241,7 @@ enum fault call_recording(struct job *job)
 	*fault_note = keep;
 	if (fault == FAULT_NOT_FOUND)
 		return later(job, &a);
-	if (fault == FAULT_PAYLOAD_TOO_LARGE) {
+	if (fault == FAULT_PAYLOAD_TOO_LARGE && !tape.resumed) {	/* else perhaps the whole came on top of a part: tried anew */
 		log_line(LOG_WARN, "recording larger than recording_max_bytes", "call_id", job->resource_id.p, NULL);
 		return store(job, &a, (struct artifacts_store){ .status = STR("none") }, STR_NULL);
 	}
